@@ -1,0 +1,1 @@
+//! Topology -> effective routes and rules -> Snapshot; explain.

@@ -1,0 +1,1 @@
+//! Workers, publish and retire, the control socket.

@@ -1,0 +1,112 @@
+//! One generation of compiled tables: what `control` makes, `daemon` publishes and the packet path reads. Ids, no names.
+
+use packet::Prefix;
+
+use crate::fib::Fib;
+use crate::filter::Filter;
+
+macro_rules! ids {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        $($(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The id as an index into the snapshot's vector.
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        })+
+    };
+}
+
+ids! {
+    /// Index into [`Snapshot::vnets`].
+    VnetId,
+    /// Index into [`Snapshot::nics`].
+    NicId,
+    /// Index into [`Snapshot::ports`].
+    PortId,
+    /// Index into [`Snapshot::fibs`].
+    FibId,
+    /// Index into [`Snapshot::filters`].
+    FilterId,
+    /// Index into [`Snapshot::peerings`]: one direction, owned by the local VNet.
+    PeeringId,
+}
+
+/// All tables of one generation. Immutable once published.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub generation: u64,
+    pub vnets: Vec<Vnet>,
+    pub nics: Vec<Nic>,
+    pub ports: Vec<Port>,
+    pub peerings: Vec<Peering>,
+    pub fibs: Vec<Fib>,
+    pub filters: Vec<Filter>,
+    /// Public addresses of NICs (128-bit form), sorted by address, for packets from the Internet port.
+    pub public_addresses: Vec<(u128, NicId)>,
+    pub internet: Option<Internet>,
+}
+
+/// A virtual network.
+#[derive(Debug)]
+pub struct Vnet {
+    /// Changes when anything a flow of this VNet depends on changes.
+    pub generation: u64,
+    pub ranges: Vec<Prefix>,
+    /// NIC addresses (128-bit form), sorted by address.
+    pub addresses: Vec<(u128, NicId)>,
+}
+
+/// A NIC.
+#[derive(Debug)]
+pub struct Nic {
+    pub vnet: VnetId,
+    pub port: PortId,
+    pub fib: FibId,
+    pub addresses: Vec<u128>,
+    /// `enableIPForwarding`: neither source nor destination is checked (NVA-02).
+    pub ip_forwarding: bool,
+    /// NIC, then subnet (NSG-21).
+    pub outbound: [Option<FilterId>; 2],
+    /// Subnet, then NIC (NSG-20).
+    pub inbound: [Option<FilterId>; 2],
+    /// `publicIPAddress`, one per family at most, in 128-bit form.
+    pub public: Vec<u128>,
+}
+
+/// Where packets enter or leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// A NIC of a VM: one TUN of its own.
+    Nic(NicId),
+    /// All NICs of a VNet that have no VM, behind one TUN; the source address tells the NIC.
+    Vnet(VnetId),
+    /// The lab's `internet` namespace.
+    Internet,
+}
+
+/// A Connected peering seen from its local VNet.
+#[derive(Debug)]
+pub struct Peering {
+    pub local: VnetId,
+    pub remote: VnetId,
+    /// The direction owned by the remote VNet: what it says about packets that come from here.
+    /// None for a peering with a classic VNet, which has one object only (PEER-31).
+    pub reverse: Option<PeeringId>,
+    /// PEER-20: packets may pass. False when either direction's flag blocks them in this profile.
+    pub access: bool,
+    /// PEER-21: the remote VNet takes, from here, packets whose source does not belong to the local VNet.
+    pub forwarded_accepted: bool,
+}
+
+/// The lab's Internet: the port behind which its test addresses live.
+#[derive(Debug)]
+pub struct Internet {
+    pub port: PortId,
+    /// Sorted.
+    pub addresses: Vec<u128>,
+}

@@ -1,0 +1,1 @@
+//! Namespaces, addresses and links by netlink, the keeper, running commands.

@@ -1,0 +1,302 @@
+//! The checked model: every reference resolved to an index, every address given, nothing left to refuse.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+macro_rules! indices {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        $($(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub usize);)+
+    };
+}
+
+indices! {
+    /// Index into [`Topology::vnets`].
+    VnetIndex,
+    /// Index into [`Topology::subnets`].
+    SubnetIndex,
+    /// Index into [`Topology::peerings`].
+    PeeringIndex,
+    /// Index into [`Topology::route_tables`].
+    RouteTableIndex,
+    /// Index into [`Topology::nsgs`].
+    NsgIndex,
+    /// Index into [`Topology::asgs`].
+    AsgIndex,
+    /// Index into [`Topology::nics`].
+    NicIndex,
+    /// Index into [`Topology::vms`].
+    VmIndex,
+}
+
+/// A whole lab. Vectors are in file order.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    pub name: String,
+    /// Resource group of the objects; the lab's name unless given.
+    pub resource_group: String,
+    pub profile: Profile,
+    pub settings: Settings,
+    pub vnets: Vec<Vnet>,
+    pub subnets: Vec<Subnet>,
+    pub peerings: Vec<Peering>,
+    pub route_tables: Vec<RouteTable>,
+    pub nsgs: Vec<Nsg>,
+    pub asgs: Vec<Asg>,
+    /// NICs of VMs first, in VM order, then `networkInterfaces`.
+    pub nics: Vec<Nic>,
+    pub vms: Vec<Vm>,
+    /// Test addresses of the lab's `internet` namespace; None: the lab has no Internet.
+    pub internet: Option<Vec<IpAddr>>,
+    pub tests: Vec<Test>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    Azure2018,
+    Azure2025,
+}
+
+/// Switches of the specification (`settings:`).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// PEER-21.
+    pub forwarded_semantics: ForwardedSemantics,
+    /// NSG-11: a 0.0.0.0/0 user route belongs to the VirtualNetwork tag.
+    pub tag_includes_default_route: bool,
+    /// ROUTE-03: the None defaults; None: the profile's own set.
+    pub none_routes: Option<Vec<IpNet>>,
+    /// NET-03; None: off.
+    pub fabric_mtu: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedSemantics {
+    Drop,
+    Tag,
+}
+
+#[derive(Clone, Debug)]
+pub struct Vnet {
+    pub name: String,
+    pub location: String,
+    /// ARM id of the subscription (a UUID).
+    pub subscription: String,
+    pub tenant: String,
+    pub classic: bool,
+    pub address_space: Vec<IpNet>,
+    pub subnets: Vec<SubnetIndex>,
+    /// The VNet port, if the VNet has one.
+    pub tun: Option<VnetPort>,
+}
+
+#[derive(Clone, Debug)]
+pub struct VnetPort {
+    /// At most 15 bytes; `pl-<vnet>` cut to fit unless given.
+    pub interface: String,
+    pub namespace: PortNamespace,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortNamespace {
+    /// A namespace of the lab named after the VNet.
+    Lab,
+    /// An existing one: a name under /run/netns or a path.
+    Existing(String),
+    /// The caller's (`up --allow-host`).
+    Host,
+}
+
+#[derive(Clone, Debug)]
+pub struct Subnet {
+    pub name: String,
+    pub vnet: VnetIndex,
+    pub prefixes: Vec<IpNet>,
+    pub nsg: Option<NsgIndex>,
+    pub route_table: Option<RouteTableIndex>,
+    pub service_endpoints: Vec<String>,
+}
+
+/// One direction, owned by `from`.
+#[derive(Clone, Debug)]
+pub struct Peering {
+    pub name: String,
+    pub from: VnetIndex,
+    pub to: VnetIndex,
+    pub state: PeeringState,
+    pub sync_level: SyncLevel,
+    pub allow_virtual_network_access: bool,
+    pub allow_forwarded_traffic: bool,
+    pub allow_gateway_transit: bool,
+    pub use_remote_gateways: bool,
+    /// What is peered; drives the peering routes (PEER-18).
+    pub remote_address_space: Vec<IpNet>,
+    /// The two VNets lie in different regions.
+    pub global: bool,
+    /// The peering of the other direction, where it exists.
+    pub reverse: Option<PeeringIndex>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeeringState {
+    Initiated,
+    Connected,
+    Disconnected,
+}
+
+/// `peeringSyncLevel` (PEER-16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncLevel {
+    FullyInSync,
+    RemoteNotInSync,
+    LocalNotInSync,
+    LocalAndRemoteNotInSync,
+}
+
+#[derive(Clone, Debug)]
+pub struct RouteTable {
+    pub name: String,
+    pub disable_bgp_route_propagation: bool,
+    pub routes: Vec<Udr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Udr {
+    pub name: String,
+    pub prefix: IpNet,
+    pub next_hop: UdrNextHop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdrNextHop {
+    VirtualNetworkGateway,
+    VnetLocal,
+    Internet,
+    VirtualAppliance(IpAddr),
+    None,
+}
+
+#[derive(Clone, Debug)]
+pub struct Nsg {
+    pub name: String,
+    /// As declared, without the default rules (NSG-10), which `control` appends; any order.
+    pub rules: Vec<SecurityRule>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SecurityRule {
+    pub name: String,
+    pub priority: u16,
+    pub direction: Direction,
+    pub access: Access,
+    pub protocol: RuleProtocol,
+    pub source: RuleAddress,
+    pub source_ports: Vec<PortRange>,
+    pub destination: RuleAddress,
+    pub destination_ports: Vec<PortRange>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Inbound,
+    Outbound,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Allow,
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleProtocol {
+    Any,
+    Tcp,
+    Udp,
+    Icmp,
+    Esp,
+    Ah,
+}
+
+/// NSG-05.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleAddress {
+    Any,
+    Prefixes(Vec<IpNet>),
+    /// In Azure's spelling: VirtualNetwork, Internet, AzureLoadBalancer, ...
+    Tag(String),
+    Asgs(Vec<AsgIndex>),
+}
+
+/// Inclusive at both ends. `*` is 0-65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct Asg {
+    pub name: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Nic {
+    pub name: String,
+    pub subnet: SubnetIndex,
+    /// None: behind its VNet's port.
+    pub vm: Option<VmIndex>,
+    /// All given by now: the declared ones, or the lowest free.
+    pub addresses: Vec<IpAddr>,
+    pub ip_forwarding: bool,
+    pub nsg: Option<NsgIndex>,
+    pub asgs: Vec<AsgIndex>,
+    /// At most one per family.
+    pub public_addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Vm {
+    pub name: String,
+    pub size: Option<String>,
+    /// ip_forward in the guest.
+    pub forwarding: bool,
+    /// eth0, eth1, ... in this order; at least one.
+    pub nics: Vec<NicIndex>,
+    /// Shell commands started in the namespace.
+    pub run: Vec<String>,
+}
+
+/// What must hold (`tests:`).
+#[derive(Clone, Debug)]
+pub struct Test {
+    pub from: Endpoint,
+    pub to: Endpoint,
+    pub protocol: TestProtocol,
+    /// Always given for Tcp and Udp.
+    pub port: Option<u16>,
+    pub source_port: Option<u16>,
+    pub expect: Access,
+    /// A drop reason of the contract.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TestProtocol {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+/// Who sends or receives in a test or an explanation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A VM by name means its first NIC.
+    Nic(NicIndex),
+    /// An address; of a NIC, or any other.
+    Address(IpAddr),
+    /// The lab's `internet` namespace.
+    Internet,
+}

@@ -1,0 +1,1 @@
+//! TUN, plain, memory and null ports; GSO and coalescing.
