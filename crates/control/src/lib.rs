@@ -1,1 +1,12 @@
-//! Topology -> effective routes and rules -> Snapshot; explain.
+//! Topology -> effective routes and rules -> Snapshot; explain. Pure: the same input gives the same output.
+
+pub mod compile;
+pub mod explain;
+pub mod present;
+pub mod rib;
+pub mod rules;
+pub mod select;
+pub mod tags;
+
+pub use compile::{Compiled, compile};
+pub use explain::{Query, explain};

@@ -1,0 +1,11 @@
+//! The shapes that people and programs see (contract, Azure's own tools); the only module here that knows JSON.
+
+mod explanation;
+mod peerings;
+mod routes;
+mod rules;
+
+pub use explanation::{Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
+pub use peerings::{PeeringRow, peerings};
+pub use routes::{EffectiveRoute, EffectiveRoutes, effective_route, effective_routes, route_columns};
+pub use rules::{Association, EffectiveNsg, EffectiveNsgs, EffectiveRule, Reference, effective_nsgs};

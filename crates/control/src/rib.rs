@@ -1,0 +1,399 @@
+//! The candidate routes of one route table scope, with their source, in a trie; losers are remembered.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::topology::{
+    PeeringIndex, PeeringState, Profile, RouteTableIndex, Topology, Udr, UdrNextHop, VnetIndex,
+};
+use treebitmap::IpLookupTable;
+
+use crate::select::select;
+
+/// What the routes of a subnet follow from. Subnets that share a VNet and a route table share a scope (ROUTE-02).
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub profile: Profile,
+    /// The VNet's address space.
+    pub ranges: Vec<IpNet>,
+    pub peerings: Vec<PeeringInput>,
+    /// Learned by, or configured at, the gateway in use (ROUTE-08).
+    pub gateway_routes: Vec<GatewayRoute>,
+    /// The prefixes of the enabled service endpoints (ROUTE-09).
+    pub service_endpoints: Vec<IpNet>,
+    /// The None defaults (ROUTE-03).
+    pub none_defaults: Vec<IpNet>,
+    pub user_routes: Vec<Udr>,
+    pub disable_bgp_route_propagation: bool,
+    /// A classic VNet follows its peering and service endpoint routes without ever listing them (PEER-32).
+    pub classic: bool,
+}
+
+/// A peering as its local VNet's routes see it, in any state.
+#[derive(Clone, Debug)]
+pub struct PeeringInput {
+    /// The peering, for [`Route::peering`].
+    pub index: Option<PeeringIndex>,
+    pub state: PeeringState,
+    pub global: bool,
+    pub remote_space: Vec<IpNet>,
+}
+
+/// A route the gateway offers.
+#[derive(Clone, Debug)]
+pub struct GatewayRoute {
+    pub prefix: IpNet,
+    /// As shown: one for an active-passive gateway.
+    pub next_hops: Vec<IpAddr>,
+}
+
+/// Who made a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteSource {
+    Default,
+    VirtualNetworkGateway,
+    User,
+}
+
+/// Whether a row takes part in the choice (ROUTE-26).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteState {
+    Active,
+    Invalid,
+}
+
+/// The next hop type of an effective route (ROUTE-38).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteType {
+    VnetLocal,
+    VnetPeering,
+    VnetGlobalPeering,
+    VirtualNetworkServiceEndpoint,
+    VirtualNetworkGateway,
+    VirtualAppliance,
+    Internet,
+    None,
+}
+
+/// One row: a candidate with its source.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The user route's name.
+    pub name: Option<String>,
+    pub prefix: IpNet,
+    pub source: RouteSource,
+    pub kind: RouteType,
+    /// The appliance's address, or the gateway's addresses.
+    pub next_hops: Vec<IpAddr>,
+    /// Of a peering route.
+    pub peering: Option<PeeringIndex>,
+    pub state: RouteState,
+    /// False for rows that act without being shown (PEER-32).
+    pub listed: bool,
+}
+
+/// All candidates of one scope.
+pub struct Rib {
+    profile: Profile,
+    routes: Vec<Route>,
+    /// Positions in `routes` by prefix.
+    v4: IpLookupTable<Ipv4Addr, Vec<usize>>,
+    v6: IpLookupTable<Ipv6Addr, Vec<usize>>,
+}
+
+/// The scope of the subnets of `vnet` that have `table`. There are no gateways and no service tag data yet, so
+/// their inputs are empty.
+#[must_use]
+pub fn scope(topology: &Topology, vnet: VnetIndex, table: Option<RouteTableIndex>) -> Scope {
+    let table = table.map(|table| &topology.route_tables[table.0]);
+    let own = topology
+        .peerings
+        .iter()
+        .enumerate()
+        .filter(|(_, peering)| peering.from == vnet);
+    // A classic VNet has no peering object of its own (PEER-31).
+    let classic = topology.vnets[vnet.0].classic;
+    let implied = topology
+        .peerings
+        .iter()
+        .enumerate()
+        .filter(|(_, peering)| classic && peering.to == vnet && peering.reverse.is_none());
+    let own = own.map(|(index, peering)| PeeringInput {
+        index: Some(PeeringIndex(index)),
+        state: peering.state,
+        global: peering.global,
+        remote_space: peering.remote_address_space.clone(),
+    });
+    let implied = implied.map(|(index, peering)| PeeringInput {
+        index: Some(PeeringIndex(index)),
+        state: peering.state,
+        global: peering.global,
+        remote_space: topology.vnets[peering.from.0].address_space.clone(),
+    });
+    Scope {
+        profile: topology.profile,
+        ranges: topology.vnets[vnet.0].address_space.clone(),
+        peerings: own.chain(implied).collect(),
+        gateway_routes: Vec::new(),
+        service_endpoints: Vec::new(),
+        none_defaults: none_defaults(topology),
+        user_routes: table.map_or_else(Vec::new, |table| table.routes.clone()),
+        disable_bgp_route_propagation: table.is_some_and(|table| table.disable_bgp_route_propagation),
+        classic,
+    }
+}
+
+impl Rib {
+    /// All rows of a scope (ROUTE-01..09, 26..32).
+    #[must_use]
+    pub fn new(scope: &Scope) -> Self {
+        let mut routes = system_rows(scope);
+        if !scope.disable_bgp_route_propagation {
+            // ROUTE-32
+            routes.extend(scope.gateway_routes.iter().map(gateway_row));
+        }
+        routes.extend(scope.user_routes.iter().map(user_row));
+        let mut rib = Self::of(scope.profile, routes);
+        rib.settle();
+        let keeps_none = [true, false].map(|v4| !rib.default_route_removes_none(v4));
+        let remaining = rib.routes.into_iter().filter(|route| {
+            let lost = route.state == RouteState::Invalid;
+            let family = usize::from(route.prefix.addr().is_ipv6());
+            // ROUTE-27 and ROUTE-28.
+            !is_none_default(route) || (keeps_none[family] && !lost)
+        });
+        Self::of(scope.profile, remaining.collect())
+    }
+
+    /// A table of rows as they are, states included.
+    #[must_use]
+    pub fn of(profile: Profile, routes: Vec<Route>) -> Self {
+        let mut rib = Self {
+            profile,
+            routes: Vec::new(),
+            v4: IpLookupTable::new(),
+            v6: IpLookupTable::new(),
+        };
+        for (position, route) in routes.iter().enumerate() {
+            rib.remember(route.prefix, position);
+        }
+        rib.routes = routes;
+        rib
+    }
+
+    /// All rows: system, gateway, user.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The route a packet to `destination` takes. None: lost (ROUTE-25).
+    #[must_use]
+    pub fn lookup(&self, destination: IpAddr) -> Option<&Route> {
+        select(self.profile, &self.matching(IpNet::from(destination)))
+    }
+
+    /// The rows that plain longest-prefix match needs to choose as [`Rib::lookup`] does: a row that never wins, like a
+    /// gateway's inside a peering's (ROUTE-22), is left out. At most one per prefix.
+    #[must_use]
+    pub fn winners(&self) -> Vec<&Route> {
+        let wins = |route: &&Route| {
+            select(self.profile, &self.matching(route.prefix)).is_some_and(|best| std::ptr::eq(best, *route))
+        };
+        self.routes.iter().filter(wins).collect()
+    }
+
+    /// The rows whose prefix contains all of `prefix`.
+    fn matching(&self, prefix: IpNet) -> Vec<&Route> {
+        let length = u32::from(prefix.prefix_len());
+        let positions: Vec<&Vec<usize>> = match prefix {
+            IpNet::V4(net) => self
+                .v4
+                .matches(net.network())
+                .filter(|hit| hit.1 <= length)
+                .map(|hit| hit.2)
+                .collect(),
+            IpNet::V6(net) => self
+                .v6
+                .matches(net.network())
+                .filter(|hit| hit.1 <= length)
+                .map(|hit| hit.2)
+                .collect(),
+        };
+        positions
+            .into_iter()
+            .flatten()
+            .map(|&position| &self.routes[position])
+            .collect()
+    }
+
+    fn remember(&mut self, prefix: IpNet, position: usize) {
+        let length = u32::from(prefix.prefix_len());
+        match prefix {
+            IpNet::V4(net) => match self.v4.exact_match_mut(net.network(), length) {
+                Some(positions) => positions.push(position),
+                None => drop(self.v4.insert(net.network(), length, vec![position])),
+            },
+            IpNet::V6(net) => match self.v6.exact_match_mut(net.network(), length) {
+                Some(positions) => positions.push(position),
+                None => drop(self.v6.insert(net.network(), length, vec![position])),
+            },
+        }
+    }
+
+    fn at(&self, prefix: IpNet) -> Vec<&Route> {
+        let exactly = |route: &&Route| route.prefix.prefix_len() == prefix.prefix_len();
+        self.matching(prefix).into_iter().filter(exactly).collect()
+    }
+
+    /// Marks the rows that lose their prefix Invalid (ROUTE-26). Two rows of an active-active gateway both stay.
+    fn settle(&mut self) {
+        let state = |route: &Route| match select(self.profile, &self.at(route.prefix)) {
+            Some(best) if best.source == route.source && best.kind == route.kind => RouteState::Active,
+            _ => RouteState::Invalid,
+        };
+        let states: Vec<RouteState> = self.routes.iter().map(state).collect();
+        for (route, state) in self.routes.iter_mut().zip(states) {
+            route.state = state;
+        }
+    }
+
+    /// ROUTE-28: a default route to an appliance or a gateway takes the private ranges with it. ROUTE-29: one to None
+    /// or Internet does not.
+    fn default_route_removes_none(&self, v4: bool) -> bool {
+        select(self.profile, &self.at(default_prefix(v4))).is_some_and(|best| {
+            matches!(
+                best.kind,
+                RouteType::VirtualAppliance | RouteType::VirtualNetworkGateway
+            )
+        })
+    }
+}
+
+impl std::fmt::Debug for Rib {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rib")
+            .field("profile", &self.profile)
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// ROUTE-03.
+fn none_defaults(topology: &Topology) -> Vec<IpNet> {
+    if let Some(given) = &topology.settings.none_routes {
+        return given.clone();
+    }
+    let v4 = |a, b, length| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), length));
+    let mut prefixes = vec![v4(10, 0, 8), v4(192, 168, 16), v4(100, 64, 10)];
+    if topology.profile == Profile::Azure2025 {
+        prefixes.push(v4(172, 16, 12));
+    }
+    prefixes
+}
+
+fn system_rows(scope: &Scope) -> Vec<Route> {
+    let row = |prefix: IpNet, kind| Route {
+        name: None,
+        prefix: prefix.trunc(),
+        source: RouteSource::Default,
+        kind,
+        next_hops: Vec::new(),
+        peering: None,
+        state: RouteState::Active,
+        listed: true,
+    };
+    let mut routes: Vec<Route> = scope
+        .ranges
+        .iter()
+        .map(|&range| row(range, RouteType::VnetLocal))
+        .collect();
+    // PEER-07
+    let connected = || {
+        scope
+            .peerings
+            .iter()
+            .filter(|peering| peering.state == PeeringState::Connected)
+    };
+    for peering in connected() {
+        let kind = if peering.global {
+            RouteType::VnetGlobalPeering
+        } else {
+            RouteType::VnetPeering
+        };
+        routes.extend(peering.remote_space.iter().map(|&range| Route {
+            peering: peering.index,
+            listed: !scope.classic,
+            ..row(range, kind)
+        }));
+    }
+    routes.extend(scope.service_endpoints.iter().map(|&prefix| Route {
+        listed: !scope.classic,
+        ..row(prefix, RouteType::VirtualNetworkServiceEndpoint)
+    }));
+    routes.push(row(default_prefix(true), RouteType::Internet));
+    if scope.ranges.iter().any(|range| range.addr().is_ipv6()) {
+        routes.push(row(default_prefix(false), RouteType::Internet));
+    }
+    // ROUTE-04 and ROUTE-05; a peer's range counts like the VNet's own, or PEER-42 would not hold in it.
+    let taken = |none: &IpNet| {
+        scope
+            .ranges
+            .iter()
+            .chain(connected().flat_map(|peering| &peering.remote_space))
+            .any(|range| range.contains(none))
+    };
+    routes.extend(
+        scope
+            .none_defaults
+            .iter()
+            .filter(|none| !taken(none))
+            .map(|&prefix| row(prefix, RouteType::None)),
+    );
+    routes
+}
+
+fn gateway_row(route: &GatewayRoute) -> Route {
+    Route {
+        name: None,
+        prefix: route.prefix.trunc(),
+        source: RouteSource::VirtualNetworkGateway,
+        kind: RouteType::VirtualNetworkGateway,
+        next_hops: route.next_hops.clone(),
+        peering: None,
+        state: RouteState::Active,
+        listed: true,
+    }
+}
+
+fn user_row(udr: &Udr) -> Route {
+    let (kind, next_hops) = match udr.next_hop {
+        UdrNextHop::VirtualNetworkGateway => (RouteType::VirtualNetworkGateway, Vec::new()),
+        UdrNextHop::VnetLocal => (RouteType::VnetLocal, Vec::new()),
+        UdrNextHop::Internet => (RouteType::Internet, Vec::new()),
+        UdrNextHop::VirtualAppliance(address) => (RouteType::VirtualAppliance, vec![address]),
+        UdrNextHop::None => (RouteType::None, Vec::new()),
+    };
+    Route {
+        name: Some(udr.name.clone()),
+        prefix: udr.prefix.trunc(),
+        source: RouteSource::User,
+        kind,
+        next_hops,
+        peering: None,
+        state: RouteState::Active,
+        listed: true,
+    }
+}
+
+fn is_none_default(route: &Route) -> bool {
+    route.source == RouteSource::Default && route.kind == RouteType::None
+}
+
+fn default_prefix(v4: bool) -> IpNet {
+    if v4 {
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0))
+    } else {
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0))
+    }
+}
