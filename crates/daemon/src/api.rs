@@ -1,0 +1,151 @@
+//! The bodies of the control socket, as its server writes them and its client reads them. Names are the contract's.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/state`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct State {
+    pub name: String,
+    pub state: LabState,
+    /// Process id of the daemon, in the PID namespace of the machine.
+    pub pid: u32,
+    /// The lab file as it was named to `up`; `-` for standard input.
+    pub file: String,
+    /// Of the tables that forward now.
+    pub generation: u64,
+    /// `vnet` or `plain`.
+    pub io: String,
+    pub workers: usize,
+    pub ports: Vec<PortState>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum LabState {
+    Running,
+    /// The daemon is gone and the keeper still holds the lab: `up` of the same file goes on with it, `down` ends it.
+    Orphaned,
+}
+
+/// One port of [`State`] and `GET /v1/ports`. Packets and bytes are wire packets and IP bytes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortState {
+    /// The NIC, the VNet of a VNet port, or `internet`.
+    pub name: String,
+    pub namespace: String,
+    pub interface: String,
+    /// What the kernel took of checksum, TSO and USO, for people.
+    pub offload: String,
+    /// False: the interface is gone; what is sent there is lost as `PortGone`.
+    pub forwarding: bool,
+    /// From the port into the engine.
+    pub received_packets: u64,
+    pub received_bytes: u64,
+    /// From the engine to the port.
+    pub sent_packets: u64,
+    pub sent_bytes: u64,
+}
+
+/// One line of `GET /v1/drops`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Drop {
+    /// A drop reason of the contract.
+    pub reason: String,
+    /// The NIC at which the packet was lost; None where no NIC is known.
+    pub nic: Option<String>,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// One line of `GET /v1/flows`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flow {
+    pub nic: String,
+    /// `Inbound` or `Outbound`, seen from the NIC.
+    pub direction: String,
+    /// `Tcp`, `Udp`, `Icmp`, or the protocol's number.
+    pub protocol: String,
+    pub source: IpAddr,
+    pub source_port: u16,
+    pub destination: IpAddr,
+    pub destination_port: u16,
+    pub packets: u64,
+    pub bytes: u64,
+    /// Since the last packet.
+    #[serde(rename = "idle_ms")]
+    pub idle_ms: u64,
+}
+
+/// `GET /v1/lab`: the running lab's file, from which a client compiles the same model.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct LabFile {
+    pub file: String,
+    pub text: String,
+}
+
+/// `POST /v1/probe`: one packet exchange between real sockets. Names are resolved by the client:
+/// only namespaces and addresses are left here.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeRequest {
+    /// Namespace of the sender: a VM, a VNet with a port, or `internet`.
+    pub from: String,
+    /// Address the sender binds; the sender's kernel must own it.
+    pub source: IpAddr,
+    /// Namespace of the receiver, where a listener is started; None for an address nobody owns.
+    pub to: Option<String>,
+    /// What the sender connects to.
+    pub destination: IpAddr,
+    /// What the receiver binds; None: the destination. It differs only when the fabric rewrites the destination (`publicIPAddress`).
+    #[serde(default)]
+    pub listen: Option<IpAddr>,
+    pub protocol: ProbeProtocol,
+    /// Destination port; 0 for Icmp.
+    #[serde(default)]
+    pub port: u16,
+    /// None: 50000, or any free one when that is in use.
+    #[serde(default)]
+    pub source_port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum ProbeProtocol {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+/// What the sender's socket saw.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeResult {
+    pub result: ProbeOutcome,
+    /// For Deny: the engine's drop record of the packet or of its reply; None when the engine dropped neither.
+    pub reason: Option<String>,
+    /// Where it was dropped.
+    pub nic: Option<String>,
+    /// `forward`: the packet was dropped; `return`: its reply.
+    pub path: Option<String>,
+    /// From sending to the answer, for Allow.
+    #[serde(rename = "latency_us")]
+    pub latency_us: Option<u64>,
+    /// The port the sender used, where the protocol has ports.
+    pub source_port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum ProbeOutcome {
+    /// Data, or an RST, came back within a second.
+    Allow,
+    Deny,
+}
+
+/// The body of every answer that is not 2xx.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct ErrorBody {
+    /// What went wrong and what to do.
+    pub message: String,
+}

@@ -1,0 +1,200 @@
+//! A blocking client of the control socket, for the command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::api::{Drop, ErrorBody, Flow, LabFile, PortState, ProbeRequest, ProbeResult, State};
+
+/// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
+const BODY_LIMIT: usize = 64 << 20;
+/// A probe waits one second for its packet and may stand behind others in the queue; everything else answers at once.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One lab's control socket. Cheap; may be used by several threads at once, each call has its own connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens: the lab is down, or its daemon is gone.
+    #[error("no daemon answers at {}: the lab is not running (see `peerlane list`)", .0.display())]
+    NotRunning(PathBuf),
+    #[error("the daemon at {} did not answer: {source}", .socket.display())]
+    Connection {
+        socket: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The daemon refused; its own words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Client {
+    /// Connects to the socket of a lab's daemon. Must not be called from inside an asynchronous runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::NotRunning`] when nobody listens there.
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let client = Self {
+            socket: socket.to_path_buf(),
+        };
+        client.state().map(|_| client)
+    }
+
+    /// # Errors
+    /// As every call: the daemon is gone, refused, or answered what this version does not understand.
+    pub fn state(&self) -> Result<State, ClientError> {
+        self.call(Method::GET, "/v1/state", &())
+    }
+
+    /// Losses by reason and NIC since the daemon started.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn drops(&self) -> Result<Vec<Drop>, ClientError> {
+        self.call(Method::GET, "/v1/drops", &())
+    }
+
+    /// Records of the flow tables.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn flows(&self) -> Result<Vec<Flow>, ClientError> {
+        self.call(Method::GET, "/v1/flows", &())
+    }
+
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn ports(&self) -> Result<Vec<PortState>, ClientError> {
+        self.call(Method::GET, "/v1/ports", &())
+    }
+
+    /// The lab file that runs.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn lab(&self) -> Result<LabFile, ClientError> {
+        self.call(Method::GET, "/v1/lab", &())
+    }
+
+    /// Sends packets between real sockets and says what came of them; takes up to about a second.
+    /// Many may run at once, each from a thread of the caller.
+    ///
+    /// # Errors
+    /// See [`Client::state`]; refused also where the sender does not own the source address or port.
+    pub fn probe(&self, request: &ProbeRequest) -> Result<ProbeResult, ClientError> {
+        self.call(Method::POST, "/v1/probe", request)
+    }
+
+    /// Takes the lab down; answers when nothing is left of it.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn stop(&self) -> Result<(), ClientError> {
+        self.call(Method::POST, "/v1/stop", &())
+    }
+
+    fn call<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let broken = |source| ClientError::Connection {
+            socket: self.socket.clone(),
+            source,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| broken(error.into()))?;
+        let exchange = async {
+            let (status, bytes) = exchange(&self.socket, method, path, body).await?;
+            Ok::<_, Failure>((status, bytes))
+        };
+        let answer = runtime.block_on(async {
+            tokio::time::timeout(TIMEOUT, exchange)
+                .await
+                .unwrap_or_else(|_| Err(Failure::Other("no answer within a minute".into())))
+        });
+        let (success, bytes) = answer.map_err(|failure| match failure {
+            Failure::NobodyListens => ClientError::NotRunning(self.socket.clone()),
+            Failure::Other(source) => broken(source),
+        })?;
+        if success {
+            return serde_json::from_slice(&bytes).map_err(|error| broken(error.into()));
+        }
+        let message = serde_json::from_slice::<ErrorBody>(&bytes).map_or_else(
+            |_| String::from_utf8_lossy(&bytes).into_owned(),
+            |body| body.message,
+        );
+        Err(ClientError::Refused(message))
+    }
+}
+
+enum Failure {
+    NobodyListens,
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// One request on a connection of its own: whether the status is 2xx, and the body.
+async fn exchange<B: Serialize>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: &B,
+) -> Result<(bool, Bytes), Failure> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Failure::NobodyListens,
+            _ => Failure::Other(error.into()),
+        })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let body = if method == Method::GET {
+        Vec::new()
+    } else {
+        serde_json::to_vec(body)?
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let success = response.status().is_success();
+        let body = Limited::new(response.into_body(), BODY_LIMIT)
+            .collect()
+            .await
+            .map_err(Failure::Other)?;
+        Ok::<_, Failure>((success, body.to_bytes()))
+    };
+    tokio::pin!(answer, connection);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        ended = &mut connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error.into()),
+        },
+    }
+}
