@@ -1,0 +1,287 @@
+//! The command line as clap reads it; the help texts are the documentation of the commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
+                        running lab. May be left out when exactly one lab runs";
+const FILE_HELP: &str = "A lab file, a directory with one *.vnet.yaml, or `-` for standard input";
+
+/// Peered virtual networks with real packets, on one Linux machine.
+///
+/// A lab file declares VNets, subnets, network interfaces, security groups, route tables and peerings as Azure has
+/// them. `peerlane up` makes every VM a network namespace with a TUN as its network interface and forwards between
+/// them as Azure would. What `peerlane explain` says is what the packets do.
+#[derive(Debug, Parser)]
+#[command(
+    name = "peerlane",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 an expectation failed, 5 this machine \
+                  cannot run labs (see `peerlane doctor`).\n\n\
+                  A first lab:\n  peerlane up examples/hub-spoke.vnet.yaml --detach\n  \
+                  peerlane exec web -- ping -c 3 10.2.0.4\n  peerlane explain web db --port 5432\n  peerlane down"
+)]
+pub(crate) struct Cli {
+    /// How data is written: a table on a terminal, json otherwise.
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Format>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How data is written on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// JSON with colours.
+    Jsonc,
+    /// YAML.
+    Yaml,
+    /// Tab-separated values without a header.
+    Tsv,
+    /// Nothing; the exit code tells.
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a lab file: all errors at once, each with its place.
+    #[command(after_help = "Example:\n  peerlane validate examples/hub-spoke.vnet.yaml")]
+    Validate(FileArg),
+    /// Bring a lab up.
+    ///
+    /// Stays in front until Ctrl-C, which takes the lab down; with --detach it returns as soon as every port forwards.
+    /// A lab that cannot come up wholly leaves nothing behind.
+    #[command(after_help = "Examples:\n  peerlane up examples/hub-spoke.vnet.yaml\n  \
+                            peerlane up examples/hub-spoke.vnet.yaml --detach")]
+    Up(UpArgs),
+    /// Take a running lab down.
+    #[command(after_help = "Example:\n  peerlane down hub-spoke")]
+    Down(LabArg),
+    /// List the running labs, and remove what dead ones left behind.
+    #[command(after_help = "Example:\n  peerlane list -o json")]
+    List,
+    /// Run a program in a VM's (or VNet port's) namespace; its exit code is passed on.
+    ///
+    /// Failures of peerlane itself are 125, a program that cannot be run 126, one that is not found 127, and one ended
+    /// by signal n gives 128+n.
+    #[command(after_help = "Examples:\n  peerlane exec web -- ping -c 3 10.2.0.4\n  \
+                            peerlane exec --lab hub-spoke db -- ip route")]
+    Exec(ExecArgs),
+    /// Open a shell in a VM's (or VNet port's) namespace.
+    #[command(after_help = "Example:\n  peerlane shell web")]
+    Shell(ShellArgs),
+    /// Show the effective routes of a network interface.
+    ///
+    /// JSON output is the body of `az network nic show-effective-route-table`.
+    #[command(
+        after_help = "Examples:\n  peerlane routes examples/hub-spoke.vnet.yaml web\n  \
+                            peerlane routes web -o json",
+        allow_missing_positional = true
+    )]
+    Routes(NicArgs),
+    /// Show the effective security rules of a network interface.
+    ///
+    /// JSON output is the body of `az network nic list-effective-nsg`.
+    #[command(
+        after_help = "Example:\n  peerlane rules examples/hub-spoke.vnet.yaml db",
+        allow_missing_positional = true
+    )]
+    Rules(NicArgs),
+    /// Explain what happens to a connection: hop by hop, forward and return.
+    ///
+    /// Shows the route, rule and flag that decided at every hop. SRC and DST are a VM (its first network interface), a
+    /// network interface, an address, or `internet`.
+    #[command(
+        after_help = "Examples:\n  peerlane explain examples/hub-spoke.vnet.yaml web db --port 5432\n  \
+                            peerlane explain web 10.2.0.4 --protocol Icmp --expect Deny\n  \
+                            peerlane explain examples/hub-spoke.vnet.yaml web db --port 22 --verify"
+    )]
+    Explain(ExplainArgs),
+    /// List every peering with its state, flags and addresses.
+    #[command(after_help = "Example:\n  peerlane peerings examples/hub-spoke.vnet.yaml")]
+    Peerings(LabArg),
+    /// Run a lab's `tests:` with real packets, or by explain alone.
+    ///
+    /// A file is brought up as a private copy and taken down again; a name uses the running lab. A test passes when
+    /// the packets do what it expects, and when a denied packet was dropped for the reason that explain gives.
+    #[command(after_help = "Examples:\n  peerlane test examples/hub-spoke.vnet.yaml\n  \
+                            peerlane test examples/hub-spoke.vnet.yaml --static\n  \
+                            peerlane test examples/hub-spoke.vnet.yaml --all-pairs")]
+    Test(TestArgs),
+    /// Try what labs need on this machine; say what is missing and what to do.
+    #[command(after_help = "Example:\n  peerlane doctor")]
+    Doctor,
+    /// Count the dropped packets of a running lab, by reason and network interface.
+    #[command(after_help = "Example:\n  peerlane drops hub-spoke")]
+    Drops(LabArg),
+    /// List the flows of a running lab.
+    #[command(after_help = "Example:\n  peerlane flows hub-spoke")]
+    Flows(LabArg),
+    /// Print the JSON Schema of the lab file, or of a command's JSON output.
+    #[command(after_help = "Examples:\n  peerlane schema > lab.schema.json\n  peerlane schema explain")]
+    Schema(SchemaArgs),
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  peerlane completions bash > ~/.local/share/bash-completion/completions/peerlane"
+    )]
+    Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them to a directory.
+    #[command(
+        after_help = "Examples:\n  peerlane man | man -l -\n  peerlane man --dir ~/.local/share/man/man1"
+    )]
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArg {
+    #[arg(help = FILE_HELP)]
+    pub(crate) file: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabArg {
+    #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    #[arg(help = FILE_HELP)]
+    pub(crate) file: String,
+    /// Return as soon as every port forwards.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Allow VNet ports with `namespace: host` (root only).
+    #[arg(long)]
+    pub(crate) allow_host: bool,
+    #[command(flatten)]
+    pub(crate) io: IoArgs,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct IoArgs {
+    /// How packets are read and written.
+    #[arg(long, value_enum, default_value_t = Io::Auto)]
+    pub(crate) io: Io,
+}
+
+/// The packet backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Io {
+    /// TUN with every offload this kernel grants.
+    Auto,
+    /// Plain TUN, one packet per system call.
+    Plain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// The running lab; may be left out when exactly one runs.
+    #[arg(long)]
+    pub(crate) lab: Option<String>,
+    /// A VM, or a VNet with a port of its own.
+    pub(crate) vm: String,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// The running lab; may be left out when exactly one runs.
+    #[arg(long)]
+    pub(crate) lab: Option<String>,
+    /// A VM, or a VNet with a port of its own.
+    pub(crate) vm: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NicArgs {
+    #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
+    /// A network interface, or a VM (its first one).
+    #[arg(value_name = "NIC-or-VM")]
+    pub(crate) nic: String,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "peerlane explain [OPTIONS] [LAB] <SRC> <DST>")]
+pub(crate) struct ExplainArgs {
+    /// The lab (file or name; may be left out when exactly one runs), the sender and the receiver.
+    #[arg(num_args = 2..=3, required = true, value_name = "LAB SRC DST")]
+    pub(crate) operands: Vec<String>,
+    #[arg(long, value_enum, ignore_case = true, default_value_t = Protocol::Tcp)]
+    pub(crate) protocol: Protocol,
+    /// The destination port; needed for Tcp and Udp.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// The source port [default: 50000].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) source_port: Option<u16>,
+    /// Exit with 4 unless this is the verdict.
+    #[arg(long, value_enum, ignore_case = true, value_name = "VERDICT")]
+    pub(crate) expect: Option<Verdict>,
+    /// Send real packets too, and exit with 4 unless they do what is explained.
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum Verdict {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
+    /// Without packets: by explain alone, without a running lab or privileges.
+    #[arg(long = "static")]
+    pub(crate) statically: bool,
+    /// Instead of `tests:`, every ordered pair of VMs, for Tcp, Udp and Icmp and every family both have: the packets
+    /// must do what explain says.
+    #[arg(long, conflicts_with = "statically")]
+    pub(crate) all_pairs: bool,
+    #[command(flatten)]
+    pub(crate) io: IoArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// The command whose JSON output is described; the lab file when absent.
+    pub(crate) command: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The command; the whole program when absent.
+    pub(crate) command: Option<String>,
+    /// Write every page into this directory instead.
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) dir: Option<PathBuf>,
+}

@@ -1,0 +1,72 @@
+//! `schema`, `completions`, `man`: what the program says about itself.
+
+use std::fs;
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use crate::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs};
+use crate::failure::{Failure, Outcome, exit};
+use crate::output::write_out;
+
+/// Prints the JSON Schema of the lab file or of a command's JSON output.
+pub(crate) fn schema(args: &SchemaArgs) -> Outcome {
+    let _ = args;
+    Err(Failure::failed("this command is not built yet"))
+}
+
+/// Prints a completion script.
+pub(crate) fn completions(args: &CompletionsArgs) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "peerlane", &mut script);
+    write_out(&String::from_utf8_lossy(&script))?;
+    Ok(exit::SUCCESS)
+}
+
+/// Prints a manual page, or writes all of them.
+pub(crate) fn man(args: &ManArgs) -> Outcome {
+    let mut program = Cli::command();
+    // Fills in the full names of subcommands and the global options.
+    program.build();
+    if let Some(directory) = &args.dir {
+        let unwritable =
+            |error| Failure::failed(format_args!("cannot write to {}: {error}", directory.display()));
+        fs::create_dir_all(directory).map_err(unwritable)?;
+        for (name, page) in pages(&program)? {
+            fs::write(directory.join(format!("{name}.1")), page).map_err(unwritable)?;
+        }
+        return Ok(exit::SUCCESS);
+    }
+    let wanted = args
+        .command
+        .as_ref()
+        .map_or_else(|| "peerlane".to_owned(), |name| format!("peerlane-{name}"));
+    let page = pages(&program)?.into_iter().find(|(name, _)| *name == wanted);
+    let Some((_, page)) = page else {
+        return Err(Failure::not_found(format_args!("no manual page {wanted}"))
+            .help("`peerlane --help` lists the commands"));
+    };
+    write_out(&String::from_utf8_lossy(&page))?;
+    Ok(exit::SUCCESS)
+}
+
+/// Every page by its name: `peerlane`, `peerlane-up`, ...
+fn pages(program: &clap::Command) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let own = std::iter::once(("peerlane".to_owned(), program.clone()));
+    let commands = program
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(|command| (format!("peerlane-{}", command.get_name()), command.clone()));
+    own.chain(commands)
+        .map(|(name, command)| {
+            let mut page = Vec::new();
+            Man::new(command.disable_help_subcommand(true))
+                .title(name.clone())
+                .render(&mut page)
+                .map_err(|error| {
+                    Failure::failed(format_args!("cannot render the manual page {name}: {error}"))
+                })?;
+            Ok((name, page))
+        })
+        .collect()
+}
