@@ -27,8 +27,42 @@ pub struct Route {
     pub next_hop: NextHop,
 }
 
+/// Position of a route in the list a [`Fib`] was compiled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u32);
+
+impl RouteId {
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Immutable longest-prefix-match table. Route numbers are positions in the compiled list.
 #[derive(Debug)]
 pub struct Fib {
     routes: Vec<Route>,
+}
+
+impl Fib {
+    #[must_use]
+    pub fn compile(routes: Vec<Route>) -> Self {
+        Self { routes }
+    }
+
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The longest prefix that holds the address (ROUTE-20).
+    #[must_use]
+    pub fn lookup(&self, address: u128) -> Option<RouteId> {
+        let matching = (0..)
+            .zip(&self.routes)
+            .filter(|(_, route)| route.prefix.contains(address));
+        matching
+            .max_by_key(|(_, route)| route.prefix.length())
+            .map(|(at, _)| RouteId(at))
+    }
 }
