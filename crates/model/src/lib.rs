@@ -1,5 +1,69 @@
 //! What the user declares (`Config`), its validation, and the checked result (`Topology`).
 
+mod check;
+pub mod config;
+mod decode;
+pub mod endpoint;
+pub mod error;
+mod problems;
+mod source;
 pub mod topology;
+mod yaml;
 
+pub use config::Config;
+pub use endpoint::UnknownEndpoint;
+pub use error::{Errors, ModelError, Note};
+pub use source::{NoLabFile, Source, find_lab_file};
 pub use topology::Topology;
+
+use problems::Problems;
+
+/// A lab that holds no contradiction, with what was declared beside it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub topology: Topology,
+    pub config: Config,
+    /// What was accepted and has no effect yet, in order of position.
+    pub notes: Vec<Note>,
+    pub file: String,
+    /// The text the spans of notes point into.
+    pub text: String,
+}
+
+/// Reads, decodes and checks a lab.
+///
+/// # Errors
+/// Everything that is wrong with it, in order of position.
+pub fn load(source: Source) -> Result<Loaded, Errors> {
+    let (file, text) = source.read()?;
+    let mut problems = Problems::default();
+    let root = match yaml::parse(&text) {
+        Ok(root) => root,
+        Err(error) => {
+            problems
+                .error("Sim.Syntax", "", error.message)
+                .at(error.span)
+                .help("a lab file is YAML (or JSON); see `peerlane schema` for its form");
+            return Err(problems.into_errors(&file, &text, None));
+        }
+    };
+    let config = <Config as decode::Decode>::decode(&root, "", &mut problems).unwrap_or_default();
+    let topology = check::check(&config, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems.into_errors(&file, &text, Some(&root)));
+    }
+    let notes = problems.into_notes(&file, &text, &root);
+    Ok(Loaded {
+        topology,
+        config,
+        notes,
+        file,
+        text,
+    })
+}
+
+/// The JSON Schema of lab files.
+#[must_use]
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Config).to_value()
+}

@@ -1,0 +1,90 @@
+//! Who is meant by a word: a VM, a NIC, an address or the Internet.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::decode::{closest, shown};
+use crate::topology::{Endpoint, NicIndex, Topology};
+
+/// Also the name of the lab's namespace of test addresses.
+pub(crate) const INTERNET: &str = "internet";
+
+/// A word that names nothing in the lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownEndpoint {
+    pub word: String,
+    /// The nearest name there is.
+    pub suggestion: Option<String>,
+}
+
+impl fmt::Display for UnknownEndpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "the lab has no VM, NIC or address '{}'", shown(&self.word))?;
+        match &self.suggestion {
+            Some(name) => write!(out, "; did you mean '{name}'?"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for UnknownEndpoint {}
+
+impl Topology {
+    /// A VM's name means its first NIC; then NIC names, `internet` and addresses. Case does not matter.
+    ///
+    /// # Errors
+    /// The word names nothing in the lab.
+    pub fn endpoint(&self, word: &str) -> Result<Endpoint, UnknownEndpoint> {
+        EndpointIndex::new(self).find(word)
+    }
+
+    /// The NIC with the address; None when there is none, or several (VNET-07).
+    #[must_use]
+    pub fn nic_at(&self, address: IpAddr) -> Option<NicIndex> {
+        let mut owners = (0..self.nics.len()).filter(|&nic| self.nics[nic].addresses.contains(&address));
+        let first = owners.next()?;
+        owners.next().is_none().then_some(NicIndex(first))
+    }
+}
+
+/// The names of a lab, in lower case.
+pub(crate) struct EndpointIndex<'a> {
+    topology: &'a Topology,
+    names: HashMap<String, NicIndex>,
+}
+
+impl<'a> EndpointIndex<'a> {
+    pub(crate) fn new(topology: &'a Topology) -> Self {
+        let nics = topology
+            .nics
+            .iter()
+            .enumerate()
+            .map(|(nic, it)| (it.name.to_lowercase(), NicIndex(nic)));
+        let mut names: HashMap<String, NicIndex> = nics.collect();
+        for vm in &topology.vms {
+            if let Some(first) = vm.nics.first() {
+                names.insert(vm.name.to_lowercase(), *first);
+            }
+        }
+        Self { topology, names }
+    }
+
+    pub(crate) fn find(&self, word: &str) -> Result<Endpoint, UnknownEndpoint> {
+        if let Ok(address) = word.parse() {
+            return Ok(Endpoint::Address(address));
+        }
+        if let Some(nic) = self.names.get(&word.to_lowercase()) {
+            return Ok(Endpoint::Nic(*nic));
+        }
+        if word.eq_ignore_ascii_case(INTERNET) && self.topology.internet.is_some() {
+            return Ok(Endpoint::Internet);
+        }
+        let vms = self.topology.vms.iter().map(|vm| vm.name.as_str());
+        let known = vms.chain(self.topology.nics.iter().map(|nic| nic.name.as_str()));
+        Err(UnknownEndpoint {
+            word: word.to_owned(),
+            suggestion: closest(word, known).map(str::to_owned),
+        })
+    }
+}
