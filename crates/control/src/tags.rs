@@ -1,1 +1,155 @@
-//! Service tags as prefixes.
+//! Service tags as prefixes, as an NSG at one subnet sees them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::Topology;
+use model::topology::{PeeringState, SubnetIndex};
+
+/// VNET-08: probes, DNS, DHCP and the agent live here.
+const PLATFORM: IpNet = v4(168, 63, 129, 16, 32);
+
+/// What is never in `Internet`, whatever the VNet (NSG-13): RFC 1918, RFC 6598, and 0.0.0.0/8, which the published
+/// expansion leaves out too.
+const NOT_INTERNET: [IpNet; 5] = [
+    v4(0, 0, 0, 0, 8),
+    v4(10, 0, 0, 0, 8),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 168, 0, 0, 16),
+    v4(100, 64, 0, 0, 10),
+];
+
+/// The global unicast space, of which `Internet` is a part (ROUTE-01).
+const GLOBAL_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3));
+
+/// What the tags of a subnet follow from.
+#[derive(Clone, Debug, Default)]
+pub struct TagScope {
+    pub ranges: Vec<IpNet>,
+    /// Ranges of Connected peers, and whether the local side's access flag is on (PEER-20).
+    pub peers: Vec<(Vec<IpNet>, bool)>,
+    /// Of the gateway in use.
+    pub gateway_prefixes: Vec<IpNet>,
+    /// Of the user routes of the subnet's table.
+    pub user_prefixes: Vec<IpNet>,
+    /// `settings.tagIncludesDefaultRoute`: a user route for everything counts.
+    pub includes_default_route: bool,
+}
+
+/// The tags of one place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tags {
+    virtual_network: Vec<IpNet>,
+    internet: Vec<IpNet>,
+}
+
+/// The scope of a subnet. There are no gateways yet.
+#[must_use]
+pub fn tag_scope(topology: &Topology, subnet: SubnetIndex) -> TagScope {
+    let subnet = &topology.subnets[subnet.0];
+    let vnet = &topology.vnets[subnet.vnet.0];
+    let connected = topology
+        .peerings
+        .iter()
+        .filter(|peering| peering.state == PeeringState::Connected);
+    let peers = connected.filter_map(|peering| {
+        let access = peering.allow_virtual_network_access;
+        if peering.from == subnet.vnet {
+            Some((peering.remote_address_space.clone(), access))
+        } else if peering.to == subnet.vnet && vnet.classic && peering.reverse.is_none() {
+            // PEER-31: one object speaks for both sides.
+            Some((topology.vnets[peering.from.0].address_space.clone(), access))
+        } else {
+            None
+        }
+    });
+    let user_routes = subnet
+        .route_table
+        .map_or(&[][..], |table| &topology.route_tables[table.0].routes);
+    TagScope {
+        ranges: vnet.address_space.clone(),
+        peers: peers.collect(),
+        gateway_prefixes: Vec::new(),
+        user_prefixes: user_routes.iter().map(|route| route.prefix).collect(),
+        includes_default_route: topology.settings.tag_includes_default_route,
+    }
+}
+
+/// `VirtualNetwork` (NSG-11), without duplicates.
+#[must_use]
+pub fn virtual_network(scope: &TagScope) -> Vec<IpNet> {
+    let peers = scope
+        .peers
+        .iter()
+        .filter(|(_, access)| *access)
+        .flat_map(|(ranges, _)| ranges);
+    let user = scope
+        .user_prefixes
+        .iter()
+        .filter(|prefix| scope.includes_default_route || prefix.prefix_len() > 0);
+    let all = scope
+        .ranges
+        .iter()
+        .chain([&PLATFORM])
+        .chain(peers)
+        .chain(&scope.gateway_prefixes)
+        .chain(user);
+    let mut seen = std::collections::HashSet::new();
+    all.map(IpNet::trunc)
+        .filter(|prefix| seen.insert(*prefix))
+        .collect()
+}
+
+impl Tags {
+    /// All tags that follow from this `VirtualNetwork`.
+    #[must_use]
+    pub fn new(virtual_network: Vec<IpNet>) -> Self {
+        let mut holes = NOT_INTERNET.to_vec();
+        holes.extend(&virtual_network);
+        let holes = IpNet::aggregate(&holes);
+        let mut internet = Vec::new();
+        subtract(v4(0, 0, 0, 0, 0), &holes, &mut internet);
+        subtract(GLOBAL_V6, &holes, &mut internet);
+        Self {
+            virtual_network,
+            internet,
+        }
+    }
+
+    /// The prefixes of a tag in Azure's spelling. None: a tag of whose prefixes nothing is known.
+    #[must_use]
+    pub fn expand(&self, tag: &str) -> Option<&[IpNet]> {
+        match tag {
+            "VirtualNetwork" => Some(&self.virtual_network),
+            "Internet" => Some(&self.internet),
+            // NSG-12
+            "AzureLoadBalancer" => Some(&[PLATFORM]),
+            _ => None,
+        }
+    }
+}
+
+/// Appends the fewest prefixes that cover `base` less `holes`, in address order.
+pub(crate) fn subtract(base: IpNet, holes: &[IpNet], rest: &mut Vec<IpNet>) {
+    if holes.iter().any(|hole| hole.contains(&base)) {
+        return;
+    }
+    let inside: Vec<IpNet> = holes.iter().copied().filter(|hole| base.contains(hole)).collect();
+    if inside.is_empty() {
+        rest.push(base);
+        return;
+    }
+    // A host prefix has nothing strictly inside it, so there are two halves.
+    for half in base.subnets(base.prefix_len() + 1).into_iter().flatten() {
+        subtract(half, &inside, rest);
+    }
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+/// The prefix of one address.
+pub(crate) fn host(address: IpAddr) -> IpNet {
+    IpNet::from(address)
+}

@@ -198,7 +198,7 @@ pub struct SecurityRule {
     pub destination_ports: Vec<PortRange>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     Inbound,
     Outbound,

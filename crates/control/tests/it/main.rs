@@ -1,0 +1,4 @@
+//! Tests of control through its public functions.
+
+mod common;
+mod vectors;
