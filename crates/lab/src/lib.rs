@@ -1,1 +1,20 @@
 //! Namespaces, addresses and links by netlink, the keeper, running commands.
+
+pub mod down;
+pub mod error;
+pub mod exec;
+pub mod keeper;
+pub mod keeper_client;
+mod keeper_protocol;
+pub mod namespace;
+pub mod netns_names;
+pub mod network;
+pub mod rootless;
+pub mod run_dir;
+pub mod spec;
+
+pub use error::{Error, Result};
+pub use keeper_client::Keeper;
+pub use namespace::Namespace;
+pub use run_dir::{LabState, RunDir};
+pub use spec::{InterfaceSpec, LabSpec, NamespaceKind, NamespaceSpec, Place};

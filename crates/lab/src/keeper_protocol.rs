@@ -1,0 +1,1 @@
+//! Messages between the keeper and its clients.
