@@ -15,6 +15,16 @@ pub enum Sender {
     Internet,
 }
 
+impl Sender {
+    #[must_use]
+    pub fn nic(self) -> Option<NicId> {
+        match self {
+            Self::Nic(nic) => Some(nic),
+            Self::Internet => None,
+        }
+    }
+}
+
 /// 168.63.129.16 and 169.254.169.254 in the 128-bit form: the platform's own addresses (VNET-08).
 const PLATFORM: [u128; 2] = [0xffff_a83f_8110, 0xffff_a9fe_a9fe];
 

@@ -1,89 +1,267 @@
 //! The packet path, read from top to bottom: the steps of one packet in order, by name.
+//!
+//! Parsing, and the packets that hit a cached decision, are taken burst by burst in `worker.rs`; what is said here
+//! holds for them too, since a decision is only cached when these steps made it and nothing they read has changed.
 
-use packet::Burst;
+use packet::{FlowKey, Fragment, Headers, Packet};
 
+use crate::admit::admit;
+use crate::classify::{Sender, classify};
+use crate::filter::{self, Access};
+use crate::flow::{Cached, Flows, Seen, Slot};
+use crate::fragment::Fragments;
+use crate::link;
 use crate::reason::DropReason;
-use crate::snapshot::{NicId, PortId, Snapshot};
-use crate::stats::{Flow, Stats};
+use crate::rewrite::rewrite;
+use crate::route::{Hop, from_internet, route};
+use crate::snapshot::{NicId, Port, PortId, Snapshot};
+use crate::stats::Lost;
 
-/// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Forward {
-        port: PortId,
-        /// None: the Internet.
-        nic: Option<NicId>,
-    },
-    Drop(DropReason),
-}
-
-/// Sizes and times of a worker.
+/// A packet that was read and parsed.
 #[derive(Clone, Copy, Debug)]
-pub struct WorkerOptions {
-    /// Entries of the flow table; a connection takes one at each NIC it passes (NET-13).
-    pub flow_capacity: u32,
-    /// Idle time after which a TCP record ends, in nanoseconds (NSG-19).
-    pub tcp_idle_ns: u64,
+pub(crate) struct Arrival<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) now_ns: u64,
+    pub(crate) port: PortId,
+    pub(crate) headers: &'a Headers,
 }
 
-impl Default for WorkerOptions {
-    fn default() -> Self {
-        Self {
-            // NET-13: 500,000 inbound and 500,000 outbound.
-            flow_capacity: 1_000_000,
-            // NSG-19: four minutes.
-            tcp_idle_ns: 240_000_000_000,
-        }
-    }
-}
-
-/// One thread's packet path and all its state. A NIC and a port keep their ids from generation to generation.
+/// What the path remembers from packet to packet.
 #[derive(Debug)]
-pub struct Worker {
-    options: WorkerOptions,
+pub(crate) struct State {
+    pub(crate) flows: Flows,
+    pub(crate) fragments: Fragments,
 }
 
-impl Worker {
-    /// `seed` keys the hash tables; it must not be guessable by those whose packets are forwarded.
-    #[must_use]
-    pub fn new(options: WorkerOptions, seed: u64) -> Self {
-        let _ = seed;
-        Self { options }
-    }
+/// Who sent a packet and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) from: Option<NicId>,
+    pub(crate) hop: Hop,
+}
 
-    /// Decides every packet of a burst read from `in_port`, in order, and rewrites those that need it.
-    /// Afterwards `verdicts` holds one verdict per packet. `now_ns` is monotonic, from any start.
-    pub fn process(
-        &mut self,
-        snapshot: &Snapshot,
-        now_ns: u64,
-        in_port: PortId,
-        burst: &mut Burst,
-        verdicts: &mut Vec<Verdict>,
-    ) {
-        let _ = (snapshot, now_ns, in_port);
-        verdicts.clear();
-        verdicts.resize(burst.length, Verdict::Drop(DropReason::UnknownNic));
+/// All steps from classify to transmit.
+pub(crate) fn forward(state: &mut State, arrival: &Arrival<'_>, packet: &mut Packet) -> Result<Path, Lost> {
+    let Arrival {
+        snapshot,
+        now_ns,
+        port,
+        headers,
+    } = *arrival;
+    let sender = classify(snapshot, port, &headers.key).map_err(|reason| Lost {
+        reason,
+        nic: owner(snapshot, port),
+    })?;
+    let from = sender.nic();
+    let fate = match (headers.fragment, headers.quoted) {
+        (Fragment::Later { .. }, _) => state.fragments.follow(port, headers, from, now_ns),
+        (_, Some(quoted)) => related(state, arrival, sender, &quoted),
+        (_, None) => decide(state, arrival, sender),
+    };
+    if let Fragment::First { identification } = headers.fragment {
+        state.fragments.begin(port, headers, identification, fate, now_ns);
     }
+    let hop = fate?;
+    rewrite(packet, headers, &hop);
+    link::pass(&hop).map_err(|reason| Lost { reason, nic: from })?;
+    Ok(Path { from, hop })
+}
 
-    /// Reports that packet `index` of the burst processed last was to be forwarded but could not be written.
-    pub fn lost(&mut self, index: usize, reason: DropReason, now_ns: u64) {
-        let _ = (index, reason, now_ns);
+/// The steps from flow to inbound filter.
+fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Hop, Lost> {
+    let Arrival {
+        snapshot,
+        port,
+        headers,
+        ..
+    } = *arrival;
+    let (from, key, flags) = (sender.nic(), &headers.key, headers.tcp_flags);
+    let own = from.and_then(|_| state.flows.find(port, key, flags));
+    if let Some(hop) = own.and_then(|own| cached(state, snapshot, own, headers)) {
+        return Ok(hop);
     }
+    if let (Some(nic), None) = (from, own) {
+        allowed(
+            filter::outbound(snapshot, nic, key).access,
+            DropReason::NsgOutbound,
+            nic,
+        )?;
+    }
+    let (hop, seen) = next_hop(snapshot, sender, key)?;
+    let record = hop
+        .to
+        .and_then(|_| state.flows.find(hop.port, &seen.reversed(), flags));
+    if let (Some(nic), None) = (hop.to, record) {
+        allowed(
+            filter::inbound(snapshot, nic, &seen).access,
+            DropReason::NsgInbound,
+            nic,
+        )?;
+    }
+    remember(
+        state,
+        arrival,
+        Ends {
+            from,
+            own,
+            hop: &hop,
+            seen: &seen,
+            record,
+        },
+    )?;
+    Ok(hop)
+}
 
-    /// A copy of the counters.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        Stats {
-            flow_capacity: self.options.flow_capacity,
-            ..Stats::default()
+/// An ICMP error passes where the packet it quotes has passed: its sender received that, its receiver sent it.
+fn related(state: &mut State, arrival: &Arrival<'_>, sender: Sender, quoted: &FlowKey) -> Result<Hop, Lost> {
+    let Arrival {
+        snapshot,
+        port,
+        headers,
+        ..
+    } = *arrival;
+    if let Some(nic) = sender.nic() {
+        let known = state.flows.find(port, &quoted.reversed(), 0);
+        known.ok_or(Lost {
+            reason: DropReason::IcmpUnrelated,
+            nic: Some(nic),
+        })?;
+    }
+    let (hop, _) = next_hop(snapshot, sender, &headers.key)?;
+    if hop.to.is_some() {
+        let known = state
+            .flows
+            .find(hop.port, &hop.rewrite.apply_to_quoted(quoted, &headers.key), 0);
+        known.ok_or(Lost {
+            reason: DropReason::IcmpUnrelated,
+            nic: hop.to,
+        })?;
+    }
+    Ok(hop)
+}
+
+/// Route and admit; also the key as the receiver sees it.
+fn next_hop(snapshot: &Snapshot, sender: Sender, key: &FlowKey) -> Result<(Hop, FlowKey), Lost> {
+    let from = sender.nic();
+    let outcome = match sender {
+        Sender::Nic(nic) => route(snapshot, nic, key).outcome,
+        Sender::Internet => from_internet(snapshot, key),
+    };
+    let hop = outcome.map_err(|reason| Lost { reason, nic: from })?;
+    let seen = hop.rewrite.apply(key);
+    admit(snapshot, &hop, &seen).map_err(|reason| {
+        let nic = if reason == DropReason::NotForNic {
+            hop.to
+        } else {
+            from
+        };
+        Lost { reason, nic }
+    })?;
+    Ok((hop, seen))
+}
+
+/// Step 4 for a packet that is not the first of its tick: the decision kept in its entry, if it still holds.
+fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) -> Option<Hop> {
+    let (decision, record) = state.flows.decision(snapshot, own)?;
+    let port = snapshot.nics.get(decision.to.index())?.port;
+    let seen = Seen::of(headers);
+    state.flows.sent(own, seen);
+    state.flows.received(record, seen);
+    state.flows.renew(own);
+    Some(Hop {
+        to: Some(decision.to),
+        port,
+        peering: decision.peering,
+        rewrite: Default::default(),
+    })
+}
+
+/// What the steps found out about a packet that passes.
+struct Ends<'a> {
+    from: Option<NicId>,
+    own: Option<Slot>,
+    hop: &'a Hop,
+    seen: &'a FlowKey,
+    record: Option<Slot>,
+}
+
+/// Makes the records of both NICs where they are missing, or none of them, and keeps the decision. What the edge
+/// rewrites is decided anew for each packet: its state passes the filters, its route is looked up.
+fn remember(state: &mut State, arrival: &Arrival<'_>, ends: Ends<'_>) -> Result<(), Lost> {
+    let Arrival {
+        snapshot,
+        port,
+        headers,
+        ..
+    } = *arrival;
+    let flows = &mut state.flows;
+    let full = |nic| Lost {
+        reason: DropReason::FlowLimit,
+        nic,
+    };
+    let own = match (ends.own, ends.from) {
+        (None, Some(nic)) => {
+            let own = flows
+                .open(port, &headers.key, false, ends.record)
+                .map_err(|_| full(ends.from))?;
+            flows.set_nic(own, nic);
+            Some(own)
         }
+        (own, _) => own,
+    };
+    let back = ends.seen.reversed();
+    let record = match (ends.record, ends.hop.to) {
+        // A NIC that talks to itself from and to one port: both its ends are one entry.
+        (None, Some(_)) if (ends.hop.port, back) == (port, headers.key) => own,
+        (None, Some(nic)) => match flows.open(ends.hop.port, &back, true, own) {
+            Ok(record) => {
+                flows.set_nic(record, nic);
+                Some(record)
+            }
+            Err(_) => {
+                if let (Some(own), None) = (own, ends.own) {
+                    flows.close(own);
+                }
+                return Err(full(Some(nic)));
+            }
+        },
+        (record, _) => record,
+    };
+    if let (Some(own), Some(record), Some(from), Some(to)) = (own, record, ends.from, ends.hop.to)
+        && ends.hop.rewrite.is_none()
+    {
+        flows.set_decision(
+            snapshot,
+            own,
+            record,
+            Cached {
+                from,
+                to,
+                peering: ends.hop.peering,
+            },
+        );
+        flows.renew(own);
     }
+    let seen = Seen::of(headers);
+    own.into_iter().for_each(|own| flows.sent(own, seen));
+    record.into_iter().for_each(|record| flows.received(record, seen));
+    Ok(())
+}
 
-    /// The records of NSG state, in no order.
-    #[must_use]
-    pub fn flows(&self, now_ns: u64) -> Vec<Flow> {
-        let _ = now_ns;
-        Vec::new()
+fn allowed(access: Access, reason: DropReason, nic: NicId) -> Result<(), Lost> {
+    match access {
+        Access::Allow => Ok(()),
+        Access::Deny => Err(Lost {
+            reason,
+            nic: Some(nic),
+        }),
+    }
+}
+
+/// The NIC whose port this is, if it is one NIC's.
+pub(crate) fn owner(snapshot: &Snapshot, port: PortId) -> Option<NicId> {
+    match snapshot.ports.get(port.index()) {
+        Some(&Port::Nic(nic)) => Some(nic),
+        _ => None,
     }
 }

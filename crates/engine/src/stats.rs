@@ -1,9 +1,11 @@
 //! What a worker counts, as plain data: wire packets and IP bytes, per NIC and per drop reason, and the latest drops.
 
-use packet::{FlowKey, Protocol};
+use std::collections::VecDeque;
+
+use packet::FlowKey;
 
 use crate::reason::DropReason;
-use crate::snapshot::NicId;
+use crate::snapshot::{NicId, Snapshot};
 
 /// A copy of a worker's counters since it started.
 #[derive(Clone, Debug, Default)]
@@ -62,9 +64,124 @@ pub struct Flow {
     pub idle_ms: u64,
 }
 
-impl Flow {
-    #[must_use]
-    pub fn protocol(&self) -> Protocol {
-        self.key.protocol
+/// Why and where a packet was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) reason: DropReason,
+    pub(crate) nic: Option<NicId>,
+}
+
+/// Latest drops kept: what a person or a test asks about happened within the last few thousand.
+const RECENT: usize = 4096;
+
+/// Wire packets and their IP bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    packets: u64,
+    bytes: u64,
+}
+
+/// Running counters of a worker. Rows exist for every NIC of the newest snapshot seen.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    nics: Vec<NicStats>,
+    /// By reason, row by row: row 0 is nobody's, row n + 1 that of NIC n.
+    drops: Vec<[Count; DropReason::ALL.len()]>,
+    recent: VecDeque<RecentDrop>,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            nics: Vec::new(),
+            drops: Vec::new(),
+            recent: VecDeque::with_capacity(RECENT),
+        }
+    }
+
+    /// Makes the rows a snapshot needs.
+    #[inline]
+    pub(crate) fn fit(&mut self, snapshot: &Snapshot) {
+        if self.drops.len() < snapshot.nics.len() + 1 {
+            self.nics.resize(snapshot.nics.len(), NicStats::default());
+            self.drops
+                .resize(snapshot.nics.len() + 1, [Count::default(); DropReason::ALL.len()]);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn forwarded(&mut self, from: Option<NicId>, to: Option<NicId>, packets: u32, bytes: u32) {
+        if let Some(nic) = from.and_then(|nic| self.nics.get_mut(nic.index())) {
+            nic.tx_packets += u64::from(packets);
+            nic.tx_bytes += u64::from(bytes);
+        }
+        if let Some(nic) = to.and_then(|nic| self.nics.get_mut(nic.index())) {
+            nic.rx_packets += u64::from(packets);
+            nic.rx_bytes += u64::from(bytes);
+        }
+    }
+
+    /// Takes back what [`Counters::forwarded`] gave a receiver.
+    pub(crate) fn not_received(&mut self, nic: Option<NicId>, packets: u32, bytes: u32) {
+        if let Some(nic) = nic.and_then(|nic| self.nics.get_mut(nic.index())) {
+            nic.rx_packets = nic.rx_packets.saturating_sub(u64::from(packets));
+            nic.rx_bytes = nic.rx_bytes.saturating_sub(u64::from(bytes));
+        }
+    }
+
+    /// `key`: None when the packet could not be read.
+    pub(crate) fn dropped(
+        &mut self,
+        lost: Lost,
+        key: Option<FlowKey>,
+        packets: u32,
+        bytes: u32,
+        now_ns: u64,
+    ) {
+        let row = lost.nic.map_or(0, |nic| nic.index() + 1);
+        let row = if row < self.drops.len() { row } else { 0 };
+        if let Some(row) = self.drops.get_mut(row) {
+            let count = &mut row[lost.reason as usize];
+            count.packets += u64::from(packets);
+            count.bytes += u64::from(bytes);
+        }
+        let Some(key) = key else { return };
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(RecentDrop {
+            key,
+            reason: lost.reason,
+            nic: lost.nic,
+            now_ns,
+        });
+    }
+
+    pub(crate) fn copy(&self) -> Stats {
+        let mut drops = Vec::new();
+        for (row, counts) in self.drops.iter().enumerate() {
+            let nic = row
+                .checked_sub(1)
+                .and_then(|nic| u32::try_from(nic).ok())
+                .map(NicId);
+            for (&reason, count) in DropReason::ALL
+                .iter()
+                .zip(counts)
+                .filter(|(_, count)| count.packets > 0)
+            {
+                drops.push(DropCount {
+                    reason,
+                    nic,
+                    packets: count.packets,
+                    bytes: count.bytes,
+                });
+            }
+        }
+        Stats {
+            nics: self.nics.clone(),
+            drops,
+            recent_drops: self.recent.iter().copied().collect(),
+            ..Stats::default()
+        }
     }
 }

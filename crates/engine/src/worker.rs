@@ -1,0 +1,238 @@
+//! One thread's packet path over bursts: parses a whole burst, asks for the memory of its flows, then decides packet
+//! by packet; and what the thread counts.
+
+use packet::{Burst, Fault, Fragment, Headers};
+
+use crate::flow::{Flows, Seen, Slot};
+use crate::fragment::Fragments;
+use crate::pipeline::{self, Arrival, State};
+use crate::reason::DropReason;
+use crate::snapshot::{NicId, PortId, Snapshot};
+use crate::stats::{Counters, Flow, Lost, Stats};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Forward {
+        port: PortId,
+        /// The receiver; None: the Internet.
+        nic: Option<NicId>,
+    },
+    Drop(DropReason),
+}
+
+/// Sizes and times of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerOptions {
+    /// Entries of the flow table, at most; a connection takes one at each NIC it leaves or enters (NET-13).
+    /// Memory is taken as it is used, 128 bytes and about 11 of index per entry.
+    pub flow_capacity: u32,
+    /// Idle time after which a TCP record ends, in nanoseconds (NSG-19); kept to a quarter of a second.
+    pub tcp_idle_ns: u64,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            // NET-13: 500,000 inbound and 500,000 outbound.
+            flow_capacity: 1_000_000,
+            // NSG-19: four minutes.
+            tcp_idle_ns: 240_000_000_000,
+        }
+    }
+}
+
+/// One thread's packet path and all its state.
+///
+/// State outlives snapshots, so a NIC and a port must keep their ids from one to the next, and a change in what a VNet's
+/// packets depend on, ids of peerings included, must change that VNet's generation.
+#[derive(Debug)]
+pub struct Worker {
+    state: State,
+    counters: Counters,
+    flow_capacity: u32,
+    /// What was read of the burst processed last.
+    read: Vec<Read>,
+    verdicts: Vec<Verdict>,
+}
+
+#[derive(Debug)]
+struct Read {
+    headers: Result<Headers, Fault>,
+    hash: u64,
+    slot: Slot,
+}
+
+impl Worker {
+    /// `seed` keys the hash tables; it must not be guessable by those whose packets are forwarded.
+    #[must_use]
+    pub fn new(options: WorkerOptions, seed: u64) -> Self {
+        let WorkerOptions {
+            flow_capacity,
+            tcp_idle_ns,
+        } = options;
+        Self {
+            state: State {
+                flows: Flows::new(flow_capacity, tcp_idle_ns, seed),
+                fragments: Fragments::new(seed),
+            },
+            counters: Counters::new(),
+            flow_capacity,
+            read: Vec::new(),
+            verdicts: Vec::new(),
+        }
+    }
+
+    /// Decides every packet of a burst read from `in_port`, in order, and rewrites those that need it.
+    /// Afterwards `verdicts` holds one verdict per packet. `now_ns` is monotonic, from any start.
+    pub fn process(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        in_port: PortId,
+        burst: &mut Burst,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        self.state.flows.begin(snapshot, now_ns);
+        self.counters.fit(snapshot);
+        self.parse(in_port, burst);
+        verdicts.clear();
+        for index in 0..self.read.len() {
+            let verdict = match self.hit(snapshot, in_port, index) {
+                Some(verdict) => verdict,
+                None => self.step_by_step(snapshot, now_ns, in_port, burst, index),
+            };
+            verdicts.push(verdict);
+        }
+        self.verdicts.clone_from(verdicts);
+    }
+
+    /// Reports that packet `index` of the burst processed last was to be forwarded but could not be written.
+    pub fn lost(&mut self, index: usize, reason: DropReason, now_ns: u64) {
+        let Some(Read {
+            headers: Ok(headers), ..
+        }) = self.read.get(index)
+        else {
+            return;
+        };
+        let Some(&Verdict::Forward { nic, .. }) = self.verdicts.get(index) else {
+            return;
+        };
+        let (packets, bytes) = (headers.wire_packets, headers.wire_bytes);
+        self.counters.not_received(nic, packets, bytes);
+        self.counters
+            .dropped(Lost { reason, nic }, Some(headers.key), packets, bytes, now_ns);
+        self.verdicts[index] = Verdict::Drop(reason);
+    }
+
+    /// A copy of the counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            flows: self.state.flows.used(),
+            flow_capacity: self.flow_capacity,
+            ..self.counters.copy()
+        }
+    }
+
+    /// The records of NSG state that are alive, in no order.
+    #[must_use]
+    pub fn flows(&self, now_ns: u64) -> Vec<Flow> {
+        self.state.flows.list(now_ns)
+    }
+
+    /// Reads all headers, and has the lines of the flow table fetched meanwhile.
+    fn parse(&mut self, port: PortId, burst: &mut Burst) {
+        let flows = &self.state.flows;
+        self.read.clear();
+        for packet in burst.filled_mut() {
+            let headers = packet.parse();
+            let hash = headers
+                .as_ref()
+                .map_or(0, |headers| flows.hash(port, &headers.key));
+            flows.prefetch(hash);
+            self.read.push(Read {
+                headers,
+                hash,
+                slot: Slot::NONE,
+            });
+        }
+        for read in &mut self.read {
+            read.slot = flows.candidate(read.hash);
+        }
+    }
+
+    /// Step 4 for the common packet: whole, no ICMP error, and its flow was looked at in this tick and generation.
+    #[inline]
+    fn hit(&mut self, snapshot: &Snapshot, port: PortId, index: usize) -> Option<Verdict> {
+        let Read { headers, slot, .. } = &self.read[index];
+        let headers = headers.as_ref().ok()?;
+        if headers.fragment != Fragment::Whole || headers.quoted.is_some() {
+            return None;
+        }
+        let cached = self
+            .state
+            .flows
+            .hit(*slot, port, &headers.key, Seen::of(headers))?;
+        let out = snapshot.nics.get(cached.to.index())?.port;
+        let (packets, bytes) = (headers.wire_packets, headers.wire_bytes);
+        self.counters
+            .forwarded(Some(cached.from), Some(cached.to), packets, bytes);
+        Some(Verdict::Forward {
+            port: out,
+            nic: Some(cached.to),
+        })
+    }
+
+    fn step_by_step(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        port: PortId,
+        burst: &mut Burst,
+        index: usize,
+    ) -> Verdict {
+        let packet = &mut burst.packets[index];
+        let headers = match &self.read[index].headers {
+            Ok(headers) => headers,
+            Err(fault) => {
+                let lost = Lost {
+                    reason: reason(*fault),
+                    nic: pipeline::owner(snapshot, port),
+                };
+                let bytes = u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX);
+                self.counters.dropped(lost, None, 1, bytes, now_ns);
+                return Verdict::Drop(lost.reason);
+            }
+        };
+        let (packets, bytes) = (headers.wire_packets, headers.wire_bytes);
+        let arrival = Arrival {
+            snapshot,
+            now_ns,
+            port,
+            headers,
+        };
+        match pipeline::forward(&mut self.state, &arrival, packet) {
+            Ok(path) => {
+                self.counters.forwarded(path.from, path.hop.to, packets, bytes);
+                Verdict::Forward {
+                    port: path.hop.port,
+                    nic: path.hop.to,
+                }
+            }
+            Err(lost) => {
+                self.counters
+                    .dropped(lost, Some(headers.key), packets, bytes, now_ns);
+                Verdict::Drop(lost.reason)
+            }
+        }
+    }
+}
+
+fn reason(fault: Fault) -> DropReason {
+    match fault {
+        Fault::MalformedHeader => DropReason::MalformedHeader,
+        Fault::MalformedVnetHeader => DropReason::MalformedVnetHeader,
+        Fault::UnsupportedProtocol => DropReason::UnsupportedProtocol,
+    }
+}
