@@ -7,5 +7,8 @@ mod rules;
 
 pub use explanation::{Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
 pub use peerings::{PeeringRow, peerings};
+pub(crate) use routes::hop_route;
 pub use routes::{EffectiveRoute, EffectiveRoutes, effective_route, effective_routes, route_columns};
-pub use rules::{Association, EffectiveNsg, EffectiveNsgs, EffectiveRule, Reference, effective_nsgs};
+pub use rules::{
+    Association, EffectiveNsg, EffectiveNsgs, EffectiveRule, Reference, effective_nsgs, rule_columns,
+};

@@ -6,6 +6,7 @@ use model::Topology;
 use model::topology::NicIndex;
 use serde::Serialize;
 
+use super::explanation::HopRoute;
 use crate::rib::{Rib, Route, RouteSource, RouteState, RouteType, scope};
 
 /// The whole body.
@@ -72,7 +73,7 @@ pub fn route_columns(routes: &EffectiveRoutes) -> (&'static [&'static str], Vec<
     )
 }
 
-pub(super) const fn source_name(source: RouteSource) -> &'static str {
+const fn source_name(source: RouteSource) -> &'static str {
     match source {
         RouteSource::Default => "Default",
         RouteSource::VirtualNetworkGateway => "VirtualNetworkGateway",
@@ -80,7 +81,7 @@ pub(super) const fn source_name(source: RouteSource) -> &'static str {
     }
 }
 
-pub(super) const fn type_name(kind: RouteType) -> &'static str {
+const fn type_name(kind: RouteType) -> &'static str {
     match kind {
         RouteType::VnetLocal => "VnetLocal",
         RouteType::VnetPeering => "VNetPeering",
@@ -90,6 +91,16 @@ pub(super) const fn type_name(kind: RouteType) -> &'static str {
         RouteType::VirtualAppliance => "VirtualAppliance",
         RouteType::Internet => "Internet",
         RouteType::None => "None",
+    }
+}
+
+/// A route as `explain` tells it.
+pub(crate) fn hop_route(route: &Route) -> HopRoute {
+    HopRoute {
+        address_prefix: route.prefix.to_string(),
+        source: source_name(route.source),
+        next_hop_type: type_name(route.kind),
+        next_hop_ip_address: route.next_hops.iter().map(ToString::to_string).collect(),
     }
 }
 

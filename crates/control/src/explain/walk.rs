@@ -1,0 +1,360 @@
+//! One packet's way: fabric, guest, fabric, … until it arrives or is lost. Every decision of the fabric is a call of
+//! the engine's step; only the guests are modelled here.
+
+use std::collections::HashSet;
+
+use engine::DropReason;
+use engine::admit::admit;
+use engine::classify::{Sender, classify};
+use engine::fib::RouteId;
+use engine::filter::{Access, Filtered, inbound, outbound};
+use engine::route::{Hop as FabricHop, from_internet, route};
+use engine::snapshot::{FibId, NicId};
+use model::Topology;
+use model::topology::NicIndex;
+use packet::FlowKey;
+use packet::key::unmapped;
+
+use super::guest::{self, Fate};
+use crate::compile::Compiled;
+use crate::present::{Drop, Evaluated, Finding, Hop, HopRoute, hop_route};
+
+/// What Linux puts into the packets it sends; every guest that forwards takes one off.
+const TIME_TO_LIVE: u32 = 64;
+
+/// Who sends or receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    Nic(NicIndex),
+    Internet,
+}
+
+/// How a packet's way ends. The key is the packet's as its receiver sees it.
+#[derive(Debug)]
+pub(super) enum End {
+    Delivered(Node, FlowKey),
+    Lost(Box<Drop>),
+}
+
+/// The way of one packet, and the state it leaves behind.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    topology: &'a Topology,
+    compiled: &'a Compiled,
+    /// `forward` or `return`.
+    path: &'static str,
+    pub(super) hops: Vec<Hop>,
+    /// Who was passed, each once per visit, in order.
+    pub(super) nodes: Vec<Node>,
+    /// NICs by which packets left guests that forwarded them.
+    pub(super) appliances: Vec<NicIndex>,
+    pub(super) findings: Vec<Finding>,
+    /// NSG-08: NIC, and the key of packets it sends in a flow it has let pass.
+    records: HashSet<(NicId, FlowKey)>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(topology: &'a Topology, compiled: &'a Compiled, path: &'static str) -> Self {
+        Self {
+            topology,
+            compiled,
+            path,
+            hops: Vec::new(),
+            nodes: Vec::new(),
+            appliances: Vec::new(),
+            findings: Vec::new(),
+            records: HashSet::new(),
+        }
+    }
+
+    /// The way of the reply, after this one: it meets the state that this one left.
+    pub(super) fn reply(&self, path: &'static str) -> Self {
+        Self {
+            records: self.records.clone(),
+            ..Self::new(self.topology, self.compiled, path)
+        }
+    }
+
+    /// Follows a packet from the guest that makes it.
+    pub(super) fn send(&mut self, from: Node, key: FlowKey) -> End {
+        let mut step = match from {
+            Node::Internet => self.internet_sends(key),
+            Node::Nic(nic) => match self.first_interface(nic, &key) {
+                Some(nic) => self.nic_sends(nic, key),
+                None => Err(self.no_guest_route(nic)),
+            },
+        };
+        for _ in 1..TIME_TO_LIVE {
+            let (at, key) = match step {
+                Err(drop) => return End::Lost(drop),
+                Ok((Node::Internet, key)) => return End::Delivered(Node::Internet, key),
+                Ok((Node::Nic(nic), key)) => (nic, key),
+            };
+            step = match guest::receive(self.topology, at, &key) {
+                Fate::Delivered(node) => return End::Delivered(node, key),
+                Fate::Forwarded(by) => {
+                    self.appliances.push(by);
+                    self.nic_sends(by, key)
+                }
+                Fate::NotForwarding => {
+                    let (nic, vm) = self.names(at);
+                    self.finding(
+                        "GuestNotForwarding",
+                        format!(
+                            "{nic} has enableIPForwarding, but its guest does not forward; set `forwarding: true` on {vm}"
+                        ),
+                    );
+                    return End::Lost(lost_silently(self.topology, Node::Nic(at), self.path));
+                }
+                Fate::NoRoute => return End::Lost(self.no_guest_route(at)),
+            };
+        }
+        let at = self.nodes.last().copied().unwrap_or(from);
+        self.finding(
+            "RoutingLoop",
+            format!(
+                "guests pass the packet on until its time to live runs out at {}",
+                name(self.topology, at)
+            ),
+        );
+        End::Lost(lost_silently(self.topology, at, self.path))
+    }
+
+    /// A VM sends by its own routes, whatever the address it sends from; behind a VNet port the address decides.
+    fn first_interface(&self, nic: NicIndex, key: &FlowKey) -> Option<NicIndex> {
+        match self.topology.nics[nic.0].vm {
+            Some(vm) => guest::egress(self.topology, vm, unmapped(key.destination)),
+            None => Some(nic),
+        }
+    }
+
+    /// Steps 3 to 8 for a packet that a NIC sends.
+    fn nic_sends(&mut self, nic: NicIndex, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
+        let compiled = self.compiled;
+        let snapshot = &*compiled.snapshot;
+        let port = snapshot.nics[nic.0].port;
+        self.visit(Node::Nic(nic));
+        self.hops.push(plain_hop(
+            Some(self.topology.nics[nic.0].name.clone()),
+            "Outbound",
+        ));
+        let from = match classify(snapshot, port, &key) {
+            Ok(Sender::Nic(id)) => id,
+            Ok(Sender::Internet) => return Err(self.lost(Node::Nic(nic), DropReason::UnknownNic)),
+            Err(reason) => return Err(self.lost(Node::Nic(nic), reason)),
+        };
+        let at = Node::Nic(NicIndex(from.index()));
+        if !self.passes(from, key, || outbound(snapshot, from, &key)) {
+            return Err(self.lost(at, DropReason::NsgOutbound));
+        }
+        let routed = route(snapshot, from, &key);
+        let told = routed.route.and_then(|route| self.told(route));
+        if let Some(hop) = self.hops.last_mut() {
+            hop.route = told;
+        }
+        let hop = match routed.outcome {
+            Ok(hop) => hop,
+            Err(reason) => return Err(self.lost(at, reason)),
+        };
+        self.cross(at, &hop, hop.rewrite.apply(&key))
+    }
+
+    /// The same for a packet that the Internet sends.
+    fn internet_sends(&mut self, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
+        let snapshot = &*self.compiled.snapshot;
+        self.visit(Node::Internet);
+        self.hops.push(internet_hop("Outbound"));
+        let arrived = snapshot
+            .internet
+            .as_ref()
+            .ok_or(DropReason::NoInternet)
+            .and_then(|internet| {
+                classify(snapshot, internet.port, &key)?;
+                from_internet(snapshot, &key)
+            });
+        match arrived {
+            Ok(hop) => self.cross(Node::Internet, &hop, hop.rewrite.apply(&key)),
+            Err(reason) => Err(self.lost(Node::Internet, reason)),
+        }
+    }
+
+    /// Steps 7 and 8, at the receiving side.
+    fn cross(&mut self, from: Node, hop: &FabricHop, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
+        let compiled = self.compiled;
+        let snapshot = &*compiled.snapshot;
+        if let (Some(peering), Some(last)) = (hop.peering, self.hops.last_mut()) {
+            let peering = &self.topology.peerings[compiled.provenance.peerings[peering.index()].0];
+            last.link = Some(format!(
+                "{}/{}",
+                self.topology.vnets[peering.from.0].name, peering.name
+            ));
+        }
+        let admitted = admit(snapshot, hop, &key);
+        let Some(to) = hop.to else {
+            self.visit(Node::Internet);
+            self.hops.push(internet_hop("Inbound"));
+            return match admitted {
+                Ok(()) => Ok((Node::Internet, key)),
+                Err(reason) => Err(self.lost(from, reason)),
+            };
+        };
+        let at = Node::Nic(NicIndex(to.index()));
+        match admitted {
+            Ok(()) | Err(DropReason::NotForNic) => {}
+            Err(reason) => return Err(self.lost(from, reason)),
+        }
+        self.visit(at);
+        self.hops.push(plain_hop(
+            Some(self.topology.nics[to.index()].name.clone()),
+            "Inbound",
+        ));
+        if let Err(reason) = admitted {
+            return Err(self.lost(at, reason));
+        }
+        if !self.passes(to, key.reversed(), || inbound(snapshot, to, &key)) {
+            return Err(self.lost(at, DropReason::NsgInbound));
+        }
+        Ok((at, key))
+    }
+
+    /// Whether state or the rules let the packet pass the NIC; it leaves state then. `form` is the key of packets that
+    /// the NIC sends in this flow. Writes what was evaluated into the last hop.
+    fn passes(&mut self, nic: NicId, form: FlowKey, ask: impl FnOnce() -> Filtered) -> bool {
+        if self.records.contains(&(nic, form)) {
+            if let Some(hop) = self.hops.last_mut() {
+                hop.rule = Some("state".to_owned());
+            }
+            return true;
+        }
+        let filtered = ask();
+        let evaluated = self.evaluated(&filtered);
+        if let Some(hop) = self.hops.last_mut() {
+            if let Some(last) = evaluated.last() {
+                hop.nsg = Some(last.nsg.clone());
+                hop.rule = Some(last.rule.clone());
+            }
+            hop.evaluated = evaluated;
+        }
+        let allowed = filtered.access == Access::Allow;
+        if allowed {
+            self.records.insert((nic, form));
+        }
+        allowed
+    }
+
+    fn evaluated(&self, filtered: &Filtered) -> Vec<Evaluated> {
+        let inbound = self.hops.last().is_some_and(|hop| hop.direction == "Inbound");
+        let levels = if inbound {
+            ["Subnet", "NetworkInterface"]
+        } else {
+            ["NetworkInterface", "Subnet"]
+        };
+        let decisions = levels.into_iter().zip(filtered.decisions);
+        let told = decisions.filter_map(|(association, decision)| {
+            let (filter, decision) = decision?;
+            let origin = &self.compiled.provenance.filters[filter.index()];
+            let rule = decision.rule.and_then(|rule| origin.rules.get(usize::from(rule)));
+            Some(Evaluated {
+                nsg: self.topology.nsgs[origin.nsg.0].name.clone(),
+                association,
+                rule: rule.cloned().unwrap_or_default(),
+                access: if decision.access == Access::Allow {
+                    "Allow"
+                } else {
+                    "Deny"
+                },
+            })
+        });
+        told.collect()
+    }
+
+    fn told(&self, (fib, route): (FibId, RouteId)) -> Option<HopRoute> {
+        self.compiled
+            .provenance
+            .routes
+            .get(fib.index())?
+            .get(route.index())
+            .map(hop_route)
+    }
+
+    /// Lost in the fabric: by the rule or the route of the last hop, if the reason is one of theirs.
+    fn lost(&self, at: Node, reason: DropReason) -> Box<Drop> {
+        let last = self.hops.last();
+        let filtered = matches!(reason, DropReason::NsgOutbound | DropReason::NsgInbound);
+        let of_filter = last.filter(|_| filtered);
+        let of_route = last.filter(|hop| !filtered && hop.direction == "Outbound");
+        Box::new(Drop {
+            reason: Some(reason.name()),
+            nsg: of_filter.and_then(|hop| hop.nsg.clone()),
+            rule: of_filter.and_then(|hop| hop.rule.clone()),
+            route: of_route.and_then(|hop| hop.route.clone()),
+            ..*lost_silently(self.topology, at, self.path)
+        })
+    }
+
+    fn no_guest_route(&mut self, nic: NicIndex) -> Box<Drop> {
+        let (nic_name, vm) = self.names(nic);
+        self.finding(
+            "GuestNoRoute",
+            format!("the guest {vm} behind {nic_name} has no route to the destination; only eth0 has a default route"),
+        );
+        lost_silently(self.topology, Node::Nic(nic), self.path)
+    }
+
+    fn names(&self, nic: NicIndex) -> (&'a str, &'a str) {
+        let nic = &self.topology.nics[nic.0];
+        (
+            &nic.name,
+            nic.vm.map_or("the VNet port", |vm| &self.topology.vms[vm.0].name),
+        )
+    }
+
+    fn finding(&mut self, code: &'static str, message: String) {
+        self.findings.push(Finding { code, message });
+    }
+
+    fn visit(&mut self, node: Node) {
+        if self.nodes.last() != Some(&node) {
+            self.nodes.push(node);
+        }
+    }
+}
+
+/// Lost where the engine cannot see it, in a guest; a finding says why.
+pub(super) fn lost_silently(topology: &Topology, at: Node, path: &'static str) -> Box<Drop> {
+    Box::new(Drop {
+        at: name(topology, at),
+        path,
+        reason: None,
+        nsg: None,
+        rule: None,
+        route: None,
+    })
+}
+
+pub(super) fn name(topology: &Topology, node: Node) -> String {
+    match node {
+        Node::Nic(nic) => topology.nics[nic.0].name.clone(),
+        Node::Internet => "internet".to_owned(),
+    }
+}
+
+fn plain_hop(nic: Option<String>, direction: &'static str) -> Hop {
+    Hop {
+        nic,
+        node: None,
+        direction,
+        nsg: None,
+        rule: None,
+        evaluated: Vec::new(),
+        route: None,
+        link: None,
+    }
+}
+
+fn internet_hop(direction: &'static str) -> Hop {
+    Hop {
+        node: Some("internet"),
+        ..plain_hop(None, direction)
+    }
+}
