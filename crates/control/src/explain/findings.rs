@@ -25,7 +25,8 @@ pub(super) fn all(
         && from != to
     {
         findings.extend(one_sided(topology, from, to));
-        if drop.is_some() && forward.appliances.is_empty() {
+        let stopped = drop.and_then(|drop| drop.reason);
+        if forward.nodes.len() == 1 && matches!(stopped, Some("RouteNone" | "NsgOutbound")) {
             findings.extend(not_transitive(topology, from, to));
         }
     }

@@ -1,4 +1,5 @@
 //! Tests of control through its public functions.
 
 mod common;
+mod explain;
 mod vectors;
