@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/state`.
@@ -49,7 +50,7 @@ pub struct PortState {
 }
 
 /// One line of `GET /v1/drops`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub struct Drop {
     /// A drop reason of the contract.
     pub reason: String,
@@ -60,7 +61,7 @@ pub struct Drop {
 }
 
 /// One line of `GET /v1/flows`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Flow {
     pub nic: String,

@@ -1,9 +1,10 @@
 //! The body of `explain -o json`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What happens to a packet and its reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Explanation {
     /// `Allow` only when the first packet arrives and the reply returns.
     pub verdict: &'static str,
@@ -15,7 +16,7 @@ pub struct Explanation {
 }
 
 /// One NIC and direction, or the Internet, in packet order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Hop {
     pub nic: Option<String>,
     /// `internet`, where no NIC is.
@@ -36,7 +37,7 @@ pub struct Hop {
 }
 
 /// What one NSG said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Evaluated {
     pub nsg: String,
     /// `NetworkInterface` or `Subnet`.
@@ -46,7 +47,7 @@ pub struct Evaluated {
 }
 
 /// The route that decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HopRoute {
     pub address_prefix: String,
@@ -56,7 +57,7 @@ pub struct HopRoute {
 }
 
 /// Where and why the packet or its reply was lost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Drop {
     /// The NIC, or `internet`.
     pub at: String,
@@ -71,7 +72,7 @@ pub struct Drop {
 }
 
 /// Something worth knowing about the path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Finding {
     pub code: &'static str,
     pub message: String,

@@ -2,10 +2,11 @@
 
 use model::Topology;
 use model::topology::{PeeringState, SyncLevel};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One peering, one direction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PeeringRow {
     pub name: String,

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use model::Topology;
 use model::topology::NicIndex;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::explanation::HopRoute;
 use crate::rib::{Rib, Route, RouteSource, RouteState, RouteType, scope};
 
 /// The whole body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveRoutes {
     pub next_link: Option<String>,
@@ -18,7 +19,7 @@ pub struct EffectiveRoutes {
 }
 
 /// One row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveRoute {
     pub address_prefix: Vec<String>,

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use model::Topology;
 use model::topology::{Access, Direction, NicIndex, Nsg, PortRange, RuleAddress, RuleProtocol, SecurityRule};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::rules::{Place, asg_members, expand, ordered};
 use crate::tags::{Tags, tag_scope, virtual_network};
 
 /// The whole body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveNsgs {
     pub next_link: Option<String>,
@@ -19,7 +20,7 @@ pub struct EffectiveNsgs {
 }
 
 /// One NSG at the NIC or its subnet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveNsg {
     pub association: Association,
@@ -30,7 +31,7 @@ pub struct EffectiveNsg {
 }
 
 /// Where the NSG is: exactly one is given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Association {
     pub network_interface: Option<Reference>,
@@ -39,7 +40,7 @@ pub struct Association {
 }
 
 /// An ARM id.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reference {
     pub id: String,
@@ -47,7 +48,7 @@ pub struct Reference {
 }
 
 /// One rule, expanded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectiveRule {
     pub access: &'static str,
