@@ -12,10 +12,6 @@ pub(crate) mod exit {
     pub(crate) const MACHINE: u8 = 5;
     /// `exec`: peerlane itself failed.
     pub(crate) const EXEC_FAILED: u8 = 125;
-    /// `exec`: the program exists and cannot be run.
-    pub(crate) const NOT_EXECUTABLE: u8 = 126;
-    /// `exec`: no such program.
-    pub(crate) const PROGRAM_NOT_FOUND: u8 = 127;
 }
 
 /// What a command ends with: an exit code, or why it failed.

@@ -1,13 +1,18 @@
-//! What a LAB argument names: a file, or a running lab.
+//! What a LAB argument names, and opening it: its checked model and, where the lab runs, its daemon.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use daemon::api::LabState;
+use daemon::{Client, ClientError, Listed, UpError};
+use model::{Errors, Loaded, Source, Topology};
 
-/// A lab file that could be a whole data centre stays far below this; more is a mistake or an attack.
-const FILE_LIMIT_BYTES: u64 = 16 << 20;
+use crate::diagnostics;
+use crate::failure::{Failure, exit};
+use crate::output::{Palette, say};
+
+/// Of standard input; no lab file needs as much, and `model` refuses what is larger.
+const STDIN_LIMIT_BYTES: u64 = 64 << 20;
 
 /// A LAB argument by its spelling, before anything is looked up.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,21 +24,24 @@ pub(crate) enum LabRef {
     Only,
 }
 
-/// A lab file, read.
+/// A lab to ask about.
 #[derive(Debug)]
-pub(crate) struct Source {
-    /// As messages name it.
-    pub(crate) name: String,
-    /// None for standard input.
-    pub(crate) path: Option<PathBuf>,
+pub(crate) struct Lab {
+    pub(crate) topology: Topology,
     pub(crate) text: String,
+    /// Absolute; None for standard input.
+    pub(crate) path: Option<PathBuf>,
+    /// None: the lab is a file.
+    pub(crate) running: Option<Client>,
 }
 
 impl LabRef {
     /// A file when it holds `/`, ends in .yaml, .yml or .json, is `-`, `.` or `..`; else the name of a running lab.
     pub(crate) fn parse(argument: Option<&str>) -> Self {
         let Some(text) = argument else { return Self::Only };
-        let extension = Path::new(text).extension().and_then(|e| e.to_str());
+        let extension = Path::new(text)
+            .extension()
+            .and_then(|extension| extension.to_str());
         let file = text.contains('/')
             || matches!(text, "-" | "." | "..")
             || matches!(extension, Some("yaml" | "yml" | "json"));
@@ -45,81 +53,159 @@ impl LabRef {
     }
 }
 
-impl Source {
-    /// Reads a FILE argument: a file, the only `*.vnet.yaml` of a directory, or `-` for standard input.
+impl Lab {
+    /// Opens the lab that a LAB argument names.
     ///
     /// # Errors
-    /// Not found, not the only one, not readable, not UTF-8, or too large.
-    pub(crate) fn read(argument: &str) -> Result<Self, Failure> {
-        if argument == "-" {
-            let text = read_limited(&mut io::stdin().lock(), "standard input")?;
-            return Ok(Self {
-                name: "<stdin>".to_owned(),
-                path: None,
-                text,
-            });
+    /// There is no such lab, or its file has errors, which are said in full.
+    pub(crate) fn open(argument: Option<&str>) -> Result<Self, Failure> {
+        match LabRef::parse(argument) {
+            LabRef::File(file) => Self::from_file(&file),
+            reference => Self::from_daemon(&running(&reference)?),
         }
-        let mut path = PathBuf::from(argument);
-        if path.is_dir() {
-            path = only_lab_file(&path)?;
-        }
-        let name = path.display().to_string();
-        let mut file = fs::File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Failure::not_found(format_args!("no such file: {name}"))
-                .help("`peerlane list` names the running labs; a lab file ends in .vnet.yaml"),
-            _ => Failure::failed(format_args!("cannot open {name}: {error}")),
-        })?;
-        let text = read_limited(&mut file, &name)?;
+    }
+
+    /// Opens a lab file.
+    ///
+    /// # Errors
+    /// It cannot be read, or has errors, which are said in full.
+    pub(crate) fn from_file(file: &str) -> Result<Self, Failure> {
+        let loaded = load(source(file)?).map_err(|errors| refused(&errors))?;
+        let path = Path::new(&loaded.file)
+            .canonicalize()
+            .ok()
+            .filter(|_| file != "-");
         Ok(Self {
-            name,
-            path: Some(path),
-            text,
+            topology: loaded.topology,
+            text: loaded.text,
+            path,
+            running: None,
+        })
+    }
+
+    fn from_daemon(listed: &Listed) -> Result<Self, Failure> {
+        let client = connect(listed)?;
+        let file = client.lab().map_err(unanswered)?;
+        let loaded = load(Source::Text {
+            name: file.file,
+            text: file.text,
+        })
+        .map_err(|errors| refused(&errors))?;
+        Ok(Self {
+            topology: loaded.topology,
+            text: loaded.text,
+            path: None,
+            running: Some(client),
         })
     }
 }
 
-fn read_limited(reader: &mut impl Read, name: &str) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    reader
-        .take(FILE_LIMIT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::failed(format_args!("cannot read {name}: {error}")))?;
-    if bytes.len() as u64 > FILE_LIMIT_BYTES {
-        return Err(Failure::failed(format_args!(
-            "{name} is larger than 16 MiB; no lab file needs that"
-        )));
+/// The source of a FILE argument: a file, the only `*.vnet.yaml` of a directory, or `-` for standard input.
+///
+/// # Errors
+/// There is no such file (exit code 3), or standard input cannot be read.
+pub(crate) fn source(argument: &str) -> Result<Source, Failure> {
+    if argument == "-" {
+        let mut bytes = Vec::new();
+        let read = io::stdin().lock().take(STDIN_LIMIT_BYTES).read_to_end(&mut bytes);
+        read.map_err(|error| Failure::failed(format_args!("cannot read standard input: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            Failure::failed(format_args!("standard input is not UTF-8 text (byte {good})"))
+        })?;
+        return Ok(Source::Text {
+            name: "<stdin>".to_owned(),
+            text,
+        });
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        Failure::failed(format_args!("{name} is not UTF-8 text (byte {offset})"))
-    })
+    let path = model::find_lab_file(Path::new(argument)).map_err(|error| {
+        Failure::not_found(error)
+            .help("a lab file ends in .vnet.yaml; `peerlane list` names the running labs")
+    })?;
+    Ok(Source::Path(path))
 }
 
-fn only_lab_file(directory: &Path) -> Result<PathBuf, Failure> {
-    let shown = directory.display();
-    let unreadable =
-        |error: io::Error| Failure::failed(format_args!("cannot read the directory {shown}: {error}"));
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.to_str().is_some_and(|name| name.ends_with(".vnet.yaml")) {
-            found.push(path);
-        }
+/// Reads and checks a lab file; notes about it are said on standard error.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn load(source: Source) -> Result<Loaded, Errors> {
+    let loaded = model::load(source)?;
+    for note in &loaded.notes {
+        say(note);
     }
-    found.sort();
-    match found.as_slice() {
-        [] => Err(Failure::not_found(format_args!("no *.vnet.yaml in {shown}"))),
-        [path] => Ok(path.clone()),
-        [..] => {
-            let names: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
-            Err(Failure::usage(format_args!(
-                "{} lab files in {shown}: {}",
-                names.len(),
-                names.join(", ")
-            ))
-            .help("name one of them"))
+    Ok(loaded)
+}
+
+/// The running lab of a LAB argument. A file means the lab of the name it gives.
+///
+/// # Errors
+/// No such lab runs, or none was named and not exactly one runs.
+pub(crate) fn running(reference: &LabRef) -> Result<Listed, Failure> {
+    let name = match reference {
+        LabRef::File(file) => Some(Lab::from_file(file)?.topology.name),
+        LabRef::Running(name) => Some(name.clone()),
+        LabRef::Only => None,
+    };
+    let mut labs = daemon::list(None).map_err(not_up)?;
+    let names: Vec<&str> = labs.iter().map(|lab| lab.name.as_str()).collect();
+    let names = names.join(", ");
+    match name {
+        Some(name) => labs.into_iter().find(|lab| lab.name == name).ok_or_else(|| {
+            let missing = Failure::not_found(format_args!("no lab {name} is running"));
+            if names.is_empty() {
+                missing.help("no lab is running; `peerlane up FILE` brings one up (a file's name holds `/` or ends in .yaml)")
+            } else {
+                missing.help(format_args!("running: {names}"))
+            }
+        }),
+        None if labs.len() == 1 => Ok(labs.remove(0)),
+        None if labs.is_empty() => {
+            Err(Failure::not_found("no lab is running").help("name a lab file, or bring one up with `peerlane up FILE`"))
         }
+        None => Err(Failure::usage("several labs are running").help(format_args!("name one of them: {names}"))),
     }
+}
+
+/// A running lab's daemon.
+///
+/// # Errors
+/// The daemon is gone, or does not answer.
+pub(crate) fn connect(listed: &Listed) -> Result<Client, Failure> {
+    if listed.state == LabState::Orphaned {
+        let name = &listed.name;
+        return Err(Failure::failed(format_args!(
+            "the daemon of lab {name} is gone; its programs still run"
+        ))
+        .help(format_args!(
+            "`peerlane up {}` goes on with it, `peerlane down {name}` ends it",
+            listed.file
+        )));
+    }
+    Client::connect(&listed.socket).map_err(unanswered)
+}
+
+/// A daemon's refusal or silence as a failure.
+pub(crate) fn unanswered(error: ClientError) -> Failure {
+    match error {
+        ClientError::NotRunning(_) => Failure::not_found(error),
+        _ => Failure::failed(error),
+    }
+}
+
+/// A lab that did not come up as a failure, with its remedy.
+pub(crate) fn not_up(error: UpError) -> Failure {
+    let failure = Failure::new(error.kind.exit_code(), &error.message);
+    match error.remedy {
+        Some(remedy) => failure.help(remedy),
+        None => failure,
+    }
+}
+
+/// Says every error of a file on standard error.
+fn refused(errors: &Errors) -> Failure {
+    say(diagnostics::render(errors, Palette::for_stderr()).trim_end());
+    Failure::new(exit::FAILURE, format_args!("{} is not a valid lab", errors.file))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 pub(crate) struct Output {
     format: Format,
     terminal: bool,
-    pub(crate) palette: Palette,
+    palette: Palette,
 }
 
 /// What a value looks like to people.
@@ -62,11 +62,6 @@ impl Output {
         }
     }
 
-    /// Whether people read it.
-    pub(crate) fn is_table(self) -> bool {
-        self.format == Format::Table
-    }
-
     /// Writes a value; `view` is called when a person or tsv wants it.
     ///
     /// # Errors
@@ -93,6 +88,28 @@ impl Output {
             Format::Yaml => serde_saphyr::to_string(value).map_err(unwritable)?,
         };
         write_out(&text)
+    }
+
+    /// Writes a value that is one line for people and, as JSON, one line for programs.
+    ///
+    /// # Errors
+    /// As [`Output::show`].
+    pub(crate) fn show_line<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(Palette) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => write_out(&serde_json::to_string(value).map_err(unwritable)?),
+            _ => self.show(value, |palette| {
+                let text = text(palette);
+                View {
+                    rows: vec![vec![text.clone().into()]],
+                    text: Some(text),
+                    ..View::default()
+                }
+            }),
+        }
     }
 
     fn table(self, view: View) -> String {
@@ -131,6 +148,14 @@ impl Palette {
         Self {
             coloured: terminal && !refused,
         }
+    }
+
+    pub(crate) fn for_stderr() -> Self {
+        Self::on(io::stderr().is_terminal())
+    }
+
+    pub(crate) const fn coloured(self) -> bool {
+        self.coloured
     }
 
     pub(crate) fn paint(self, tone: Tone, text: &str) -> String {

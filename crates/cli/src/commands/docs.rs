@@ -4,15 +4,52 @@ use std::fs;
 
 use clap::CommandFactory;
 use clap_mangen::Man;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
 
 use crate::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs};
+use crate::commands::explain::Explained;
+use crate::commands::test::TestRow;
+use crate::commands::{doctor, run};
+use crate::diagnostics::Validation;
 use crate::failure::{Failure, Outcome, exit};
 use crate::output::write_out;
 
 /// Prints the JSON Schema of the lab file or of a command's JSON output.
 pub(crate) fn schema(args: &SchemaArgs) -> Outcome {
-    let _ = args;
-    Err(Failure::failed("this command is not built yet"))
+    let schema = match args.command.as_deref() {
+        None => model::json_schema(),
+        Some(command) => output_schema(command)?,
+    };
+    let text = serde_json::to_string_pretty(&schema)
+        .map_err(|error| Failure::failed(format_args!("the schema cannot be written: {error}")))?;
+    write_out(&text)?;
+    Ok(exit::SUCCESS)
+}
+
+/// What a command writes with `-o json`.
+fn output_schema(command: &str) -> Result<Value, Failure> {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let schema = match command {
+        "validate" => generator.root_schema_for::<Validation>(),
+        "up" => generator.root_schema_for::<run::Announcement>(),
+        "down" => generator.root_schema_for::<run::Farewell>(),
+        "list" => generator.root_schema_for::<Vec<run::ListedLab>>(),
+        "routes" => generator.root_schema_for::<control::present::EffectiveRoutes>(),
+        "rules" => generator.root_schema_for::<control::present::EffectiveNsgs>(),
+        "explain" => generator.root_schema_for::<Explained>(),
+        "peerings" => generator.root_schema_for::<Vec<control::present::PeeringRow>>(),
+        "test" => generator.root_schema_for::<Vec<TestRow>>(),
+        "doctor" => generator.root_schema_for::<doctor::Report>(),
+        "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
+        "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
+        other => {
+            return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
+                "there are validate, up, down, list, routes, rules, explain, peerings, test, doctor, drops and flows",
+            ));
+        }
+    };
+    Ok(schema.to_value())
 }
 
 /// Prints a completion script.

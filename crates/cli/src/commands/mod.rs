@@ -1,3 +1,12 @@
 //! One module per group of commands.
 
+pub(crate) mod counters;
 pub(crate) mod docs;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod explain;
+pub(crate) mod inspect;
+pub(crate) mod path_view;
+pub(crate) mod run;
+pub(crate) mod test;
+pub(crate) mod validate;

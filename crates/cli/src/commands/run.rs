@@ -1,0 +1,141 @@
+//! `up`, `down`, `list`: labs that run.
+
+use daemon::{RunDir, Running, UpOptions};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::args::{Io, LabArg, UpArgs};
+use crate::failure::{Outcome, exit};
+use crate::lab_ref::{self, Lab, LabRef};
+use crate::output::{Cell, Output, Tone, View, say};
+
+/// One worker leaves the other core of a small machine to the programs in the lab.
+const WORKERS: usize = 1;
+
+/// The line of `up`.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(crate) struct Announcement {
+    name: String,
+    state: &'static str,
+}
+
+/// The line of `down`.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(crate) struct Farewell {
+    name: String,
+    state: &'static str,
+}
+
+/// One line of `list`.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(crate) struct ListedLab {
+    name: String,
+    /// `Running`, or `Orphaned`: the daemon is gone and the programs still run.
+    state: String,
+    pid: u32,
+    file: String,
+    socket: String,
+}
+
+/// What the daemon needs to bring a lab up.
+pub(crate) fn options(lab: Lab, io: Io) -> UpOptions {
+    UpOptions {
+        file: lab
+            .path
+            .map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
+        text: lab.text,
+        topology: lab.topology,
+        detach: true,
+        io: match io {
+            Io::Auto => daemon::Io::Vnet,
+            Io::Plain => daemon::Io::Plain,
+        },
+        workers: WORKERS,
+        allow_host: false,
+        state_dir: None,
+    }
+}
+
+/// Brings a lab up; in front it returns when the lab is down again.
+pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
+    let lab = Lab::from_file(&args.file)?;
+    let options = UpOptions {
+        detach: args.detach,
+        allow_host: args.allow_host,
+        ..options(lab, args.io.io)
+    };
+    let announce = |running: &Running| {
+        for note in &running.notes {
+            say(format_args!("note: {note}"));
+        }
+        let line = Announcement {
+            name: running.name.clone(),
+            state: "Running",
+        };
+        let said = output.show_line(&line, |palette| {
+            let hint = if args.detach {
+                format!("peerlane down {}", running.name)
+            } else {
+                "Ctrl-C".to_owned()
+            };
+            format!(
+                "{} is {}; {hint} takes it down",
+                running.name,
+                palette.paint(Tone::Good, "running")
+            )
+        });
+        if let Err(failure) = said {
+            say(failure);
+        }
+    };
+    daemon::up(&options, announce).map_err(lab_ref::not_up)?;
+    Ok(exit::SUCCESS)
+}
+
+/// Takes a lab down.
+pub(crate) fn down(args: &LabArg, output: Output) -> Outcome {
+    let listed = lab_ref::running(&LabRef::parse(args.lab.as_deref()))?;
+    daemon::down(&RunDir::of(&listed.name, None)).map_err(lab_ref::not_up)?;
+    let line = Farewell {
+        name: listed.name,
+        state: "Down",
+    };
+    output.show_line(&line, |_| format!("{} is down", line.name))?;
+    Ok(exit::SUCCESS)
+}
+
+/// Lists the labs; what dead ones left behind goes on the way.
+pub(crate) fn list(output: Output) -> Outcome {
+    let labs: Vec<ListedLab> = daemon::list(None)
+        .map_err(lab_ref::not_up)?
+        .into_iter()
+        .map(|lab| ListedLab {
+            name: lab.name,
+            state: format!("{:?}", lab.state),
+            pid: lab.pid,
+            file: lab.file,
+            socket: lab.socket.display().to_string(),
+        })
+        .collect();
+    output.show(&labs, |_| View {
+        header: vec!["Name", "State", "Pid", "File", "Socket"],
+        rows: labs.iter().map(row).collect(),
+        text: None,
+    })?;
+    Ok(exit::SUCCESS)
+}
+
+fn row(lab: &ListedLab) -> Vec<Cell> {
+    let tone = if lab.state == "Running" {
+        Tone::Good
+    } else {
+        Tone::Notice
+    };
+    vec![
+        Cell::new(Tone::Strong, &lab.name),
+        Cell::new(tone, &lab.state),
+        u64::from(lab.pid).into(),
+        lab.file.as_str().into(),
+        lab.socket.as_str().into(),
+    ]
+}

@@ -1,0 +1,365 @@
+//! From two endpoints to a question that explain and real packets both answer, and whether they agree.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use control::explain::{DEFAULT_SOURCE_PORT, Query};
+use control::present::Explanation;
+use control::{Compiled, compile, explain};
+use daemon::Client;
+use daemon::api::{ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
+use model::Topology;
+use model::topology::{Endpoint, NicIndex, TestProtocol};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::lab_ref::unanswered;
+
+/// Probes mostly wait for a second of silence, so that many at once cost little.
+const PARALLEL: usize = 32;
+
+/// One packet and its reply, asked about.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    /// As messages name the ends.
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) protocol: TestProtocol,
+    /// None for Icmp.
+    pub(crate) port: Option<u16>,
+    pub(crate) source_port: Option<u16>,
+    sender: Endpoint,
+    /// None: no namespace of the lab owns the address.
+    from_namespace: Option<String>,
+    to_namespace: Option<String>,
+    /// What the receiver binds, where the fabric rewrites the destination.
+    listen: Option<IpAddr>,
+}
+
+/// What came of it, by explain or by packets.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub(crate) struct Answer {
+    /// `Allow` or `Deny`.
+    pub(crate) result: &'static str,
+    /// A drop reason of the contract; null for Allow, and for a packet lost where the fabric cannot see it.
+    pub(crate) reason: Option<String>,
+    /// The NIC where it was dropped.
+    pub(crate) at: Option<String>,
+    /// `forward` or `return`.
+    pub(crate) path: Option<String>,
+}
+
+/// The tables of a lab and the lab they are of.
+#[derive(Debug)]
+pub(crate) struct Oracle<'a> {
+    pub(crate) topology: &'a Topology,
+    compiled: Compiled,
+}
+
+impl<'a> Oracle<'a> {
+    pub(crate) fn new(topology: &'a Topology) -> Self {
+        Self {
+            topology,
+            compiled: compile(topology, 1),
+        }
+    }
+
+    /// Explains a question; `source_port` is what a packet used, where one was sent.
+    ///
+    /// # Errors
+    /// The question makes no sense in this lab.
+    pub(crate) fn explain(
+        &self,
+        question: &Question,
+        source_port: Option<u16>,
+    ) -> Result<Explanation, Failure> {
+        let query = Query {
+            source: question.sender.clone(),
+            destination: Endpoint::Address(question.destination),
+            protocol: question.protocol,
+            source_port: source_port
+                .or(question.source_port)
+                .unwrap_or(DEFAULT_SOURCE_PORT),
+            port: question.port.unwrap_or(0),
+        };
+        explain(self.topology, &self.compiled, &query)
+            .map_err(|error| Failure::failed(format_args!("{} to {}: {error}", question.from, question.to)))
+    }
+}
+
+impl Question {
+    /// Chooses addresses both ends have: IPv4 before IPv6, unless one family is asked for.
+    ///
+    /// # Errors
+    /// The ends share no family.
+    pub(crate) fn new(
+        topology: &Topology,
+        ends: (&Endpoint, &Endpoint),
+        protocol: TestProtocol,
+        port: Option<u16>,
+        ipv6: Option<bool>,
+    ) -> Result<Self, Failure> {
+        let (sender, receiver) = ends;
+        let from = name(topology, sender);
+        let to = name(topology, receiver);
+        let sources = own_addresses(topology, sender);
+        let destinations = match receiver {
+            // The Internet knows a NIC by its public address only.
+            Endpoint::Nic(nic) if *sender == Endpoint::Internet => {
+                topology.nics[nic.0].public_addresses.clone()
+            }
+            _ => own_addresses(topology, receiver),
+        };
+        let wanted: &[bool] = match ipv6 {
+            None => &[false, true],
+            Some(true) => &[true],
+            Some(false) => &[false],
+        };
+        let first = |addresses: &[IpAddr], v6: bool| {
+            addresses.iter().copied().find(|address| address.is_ipv6() == v6)
+        };
+        let pair = wanted
+            .iter()
+            .find_map(|v6| Some((first(&sources, *v6)?, first(&destinations, *v6)?)));
+        let Some((source, destination)) = pair else {
+            return Err(Failure::failed(format_args!(
+                "{from} and {to} have no addresses of one family that reach each other (a NIC is known to the Internet \
+                 by its publicIPAddress)"
+            )));
+        };
+        let (owner, listen) = receiving_nic(topology, receiver, sender, destination);
+        let is_internet = |endpoint: &Endpoint, address: IpAddr| {
+            *endpoint == Endpoint::Internet
+                || topology
+                    .internet
+                    .as_ref()
+                    .is_some_and(|list| list.contains(&address))
+        };
+        let internet = || Some("internet".to_owned());
+        let from_namespace = match sending_nic(topology, sender) {
+            Some(nic) => namespace(topology, nic),
+            None if is_internet(sender, source) => internet(),
+            None => None,
+        };
+        let to_namespace = match owner {
+            Some(nic) => namespace(topology, nic),
+            None if is_internet(receiver, destination) => internet(),
+            None => None,
+        };
+        Ok(Self {
+            from,
+            to,
+            source,
+            destination,
+            protocol,
+            port,
+            source_port: None,
+            sender: sender.clone(),
+            from_namespace,
+            to_namespace,
+            listen,
+        })
+    }
+
+    fn request(&self) -> Result<ProbeRequest, Failure> {
+        let Some(from) = self.from_namespace.clone() else {
+            return Err(Failure::failed(format_args!(
+                "{} cannot send packets: no namespace of the lab has {}",
+                self.from, self.source
+            )));
+        };
+        Ok(ProbeRequest {
+            from,
+            source: self.source,
+            to: self.to_namespace.clone(),
+            destination: self.destination,
+            listen: self.listen,
+            protocol: match self.protocol {
+                TestProtocol::Tcp => ProbeProtocol::Tcp,
+                TestProtocol::Udp => ProbeProtocol::Udp,
+                TestProtocol::Icmp => ProbeProtocol::Icmp,
+            },
+            port: self.port.unwrap_or(0),
+            source_port: self.source_port,
+        })
+    }
+}
+
+impl Answer {
+    pub(crate) fn explained(explanation: &Explanation) -> Self {
+        let drop = explanation.drop.as_ref();
+        Self {
+            result: explanation.verdict,
+            reason: drop.and_then(|drop| drop.reason).map(str::to_owned),
+            at: drop.map(|drop| drop.at.clone()),
+            path: drop.map(|drop| drop.path.to_owned()),
+        }
+    }
+
+    pub(crate) fn of_packets(result: &ProbeResult) -> Self {
+        match result.result {
+            ProbeOutcome::Allow => Self {
+                result: "Allow",
+                reason: None,
+                at: None,
+                path: None,
+            },
+            ProbeOutcome::Deny => Self {
+                result: "Deny",
+                reason: result.reason.clone(),
+                at: result.nic.clone(),
+                path: result.path.clone(),
+            },
+        }
+    }
+
+    /// The same result for the same reason.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        self.result == other.result && self.reason == other.reason
+    }
+
+    /// For messages: `Deny (NsgInbound at db-nic)`.
+    pub(crate) fn text(&self) -> String {
+        match (&self.reason, &self.at) {
+            (Some(reason), Some(at)) => format!("{} ({reason} at {at})", self.result),
+            (Some(reason), None) => format!("{} ({reason})", self.result),
+            (None, _) if self.result == "Deny" => "Deny (silence, dropped nowhere in the fabric)".to_owned(),
+            (None, _) => self.result.to_owned(),
+        }
+    }
+}
+
+/// Sends packets for every question, many at a time; answers are in the order of the questions.
+/// `done` is called after each one with how many there have been.
+///
+/// # Errors
+/// The first question that the daemon did not answer.
+pub(crate) fn send_all(
+    client: &Client,
+    questions: &[Question],
+    done: impl Fn(usize) + Sync,
+) -> Result<Vec<ProbeResult>, Failure> {
+    let requests = questions
+        .iter()
+        .map(Question::request)
+        .collect::<Result<Vec<_>, _>>()?;
+    let next = AtomicUsize::new(0);
+    let finished = AtomicUsize::new(0);
+    let answers = Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let position = next.fetch_add(1, Ordering::Relaxed);
+            let Some(request) = requests.get(position) else {
+                return;
+            };
+            let answer = client.probe(request).map_err(unanswered);
+            if answer.is_err() {
+                // The others finish what they began and start nothing new.
+                next.store(requests.len(), Ordering::Relaxed);
+            }
+            answers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((position, answer));
+            done(finished.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(requests.len()) {
+            scope.spawn(work);
+        }
+    });
+    let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+    answers.sort_by_key(|(position, _)| *position);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// How people call an endpoint: a VM for its first NIC, else the NIC, the address or `internet`.
+pub(crate) fn name(topology: &Topology, endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Nic(index) => {
+            let nic = &topology.nics[index.0];
+            let vm = nic
+                .vm
+                .map(|vm| &topology.vms[vm.0])
+                .filter(|vm| vm.nics.first() == Some(index));
+            vm.map_or_else(|| nic.name.clone(), |vm| vm.name.clone())
+        }
+        Endpoint::Address(address) => address.to_string(),
+        Endpoint::Internet => "internet".to_owned(),
+    }
+}
+
+fn own_addresses(topology: &Topology, endpoint: &Endpoint) -> Vec<IpAddr> {
+    match endpoint {
+        Endpoint::Nic(nic) => topology.nics[nic.0].addresses.clone(),
+        Endpoint::Address(address) => vec![*address],
+        Endpoint::Internet => topology.internet.clone().unwrap_or_default(),
+    }
+}
+
+fn sending_nic(topology: &Topology, sender: &Endpoint) -> Option<NicIndex> {
+    match sender {
+        Endpoint::Nic(nic) => Some(*nic),
+        Endpoint::Address(address) => topology.nic_at(*address),
+        Endpoint::Internet => None,
+    }
+}
+
+/// Whose listener answers, and what it binds where that is not the destination itself. Of several NICs with one
+/// address (VNET-07) it is the one in the sender's VNet, or in one peered with it.
+fn receiving_nic(
+    topology: &Topology,
+    receiver: &Endpoint,
+    sender: &Endpoint,
+    destination: IpAddr,
+) -> (Option<NicIndex>, Option<IpAddr>) {
+    let private = |nic: NicIndex| {
+        let addresses = &topology.nics[nic.0].addresses;
+        addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv6() == destination.is_ipv6())
+    };
+    let nics = || (0..topology.nics.len()).map(NicIndex);
+    let owner = match receiver {
+        Endpoint::Nic(nic) => Some(*nic),
+        Endpoint::Internet => None,
+        Endpoint::Address(_) => {
+            let vnet = |nic: NicIndex| topology.subnets[topology.nics[nic.0].subnet.0].vnet;
+            let home = sending_nic(topology, sender).map(vnet);
+            let peered = |nic: NicIndex| {
+                topology
+                    .peerings
+                    .iter()
+                    .any(|peering| Some(peering.from) == home && peering.to == vnet(nic))
+            };
+            let holders = || nics().filter(|nic| topology.nics[nic.0].addresses.contains(&destination));
+            let near = holders()
+                .find(|nic| Some(vnet(*nic)) == home)
+                .or_else(|| holders().find(|nic| peered(*nic)));
+            near.or_else(|| topology.nic_at(destination))
+                .or_else(|| nics().find(|nic| topology.nics[nic.0].public_addresses.contains(&destination)))
+        }
+    };
+    let listen = owner
+        .filter(|nic| topology.nics[nic.0].public_addresses.contains(&destination))
+        .and_then(private)
+        .filter(|address| *address != destination);
+    (owner, listen)
+}
+
+/// The VM's, or that of the VNet's port.
+fn namespace(topology: &Topology, nic: NicIndex) -> Option<String> {
+    let nic = &topology.nics[nic.0];
+    let vnet = &topology.vnets[topology.subnets[nic.subnet.0].vnet.0];
+    match nic.vm {
+        Some(vm) => Some(topology.vms[vm.0].name.clone()),
+        None => vnet.tun.as_ref().map(|_| vnet.name.clone()),
+    }
+}
