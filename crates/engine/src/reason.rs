@@ -1,5 +1,7 @@
 //! The closed list of drop reasons (contract, section 2): why a packet was lost.
 
+use packet::Fault;
+
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $name:ident: $text:literal,)+) => {
         /// Why a packet was lost. Every lost packet counts exactly one.
@@ -86,4 +88,14 @@ drop_reasons! {
     PortFull: "the receiving port's queue is full",
     /// transmit
     PortGone: "the receiving port is gone",
+}
+
+impl From<Fault> for DropReason {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::MalformedHeader => Self::MalformedHeader,
+            Fault::MalformedVnetHeader => Self::MalformedVnetHeader,
+            Fault::UnsupportedProtocol => Self::UnsupportedProtocol,
+        }
+    }
 }

@@ -197,7 +197,7 @@ impl Worker {
             Ok(headers) => headers,
             Err(fault) => {
                 let lost = Lost {
-                    reason: reason(*fault),
+                    reason: (*fault).into(),
                     nic: pipeline::owner(snapshot, port),
                 };
                 let bytes = u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX);
@@ -226,13 +226,5 @@ impl Worker {
                 Verdict::Drop(lost.reason)
             }
         }
-    }
-}
-
-fn reason(fault: Fault) -> DropReason {
-    match fault {
-        Fault::MalformedHeader => DropReason::MalformedHeader,
-        Fault::MalformedVnetHeader => DropReason::MalformedVnetHeader,
-        Fault::UnsupportedProtocol => DropReason::UnsupportedProtocol,
     }
 }

@@ -13,6 +13,7 @@ use crate::checksum;
 use crate::key::{FlowKey, Protocol};
 use crate::vnet_header::VnetHeader;
 
+pub use address::check as check_addresses;
 pub(crate) use quote::transport_offset as quoted_transport_offset;
 
 /// Why a packet could not be read.

@@ -14,6 +14,7 @@ use model::Topology;
 use model::topology::NicIndex;
 use packet::FlowKey;
 use packet::key::unmapped;
+use packet::parse::check_addresses;
 
 use super::guest::{self, Fate};
 use crate::compile::Compiled;
@@ -128,7 +129,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Steps 3 to 8 for a packet that a NIC sends.
+    /// Steps 2 to 8 for a packet that a NIC sends.
     fn nic_sends(&mut self, nic: NicIndex, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
         let compiled = self.compiled;
         let snapshot = &*compiled.snapshot;
@@ -138,6 +139,9 @@ impl<'a> Walk<'a> {
             Some(self.topology.nics[nic.0].name.clone()),
             "Outbound",
         ));
+        if let Err(fault) = check_addresses(&key) {
+            return Err(self.lost(Node::Nic(nic), fault.into()));
+        }
         let from = match classify(snapshot, port, &key) {
             Ok(Sender::Nic(id)) => id,
             Ok(Sender::Internet) => return Err(self.lost(Node::Nic(nic), DropReason::UnknownNic)),

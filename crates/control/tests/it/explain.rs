@@ -482,6 +482,9 @@ fn nobody_answers_at_a_free_address() {
         ("192.168.1.1", "RouteNone"),
         ("8.8.8.8", "NoInternet"),
         ("168.63.129.16", "PlatformReserved"),
+        ("224.0.0.5", "UnsupportedProtocol"),
+        ("ff02::1", "UnsupportedProtocol"),
+        ("2001:db8::1", "NoInternet"),
     ] {
         let destination = Endpoint::Address(address(destination));
         let explanation = ask(&topology, Endpoint::Nic(WEB), destination, TestProtocol::Tcp);

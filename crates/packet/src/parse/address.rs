@@ -1,6 +1,7 @@
 //! Which addresses may stand in a packet between two hosts (NET-01, RFC 1812 5.3.7, RFC 4291 2).
 
 use super::Fault;
+use crate::key::FlowKey;
 
 /// First octets of IPv4 addresses that need a closer look: 0, 127 and 224 to 239 never stand for one host; 255 may not.
 const SPECIAL_FIRST_OCTETS: [bool; 256] = {
@@ -15,6 +16,19 @@ const SPECIAL_FIRST_OCTETS: [bool; 256] = {
     }
     special
 };
+
+/// Whether packets with these addresses travel at all: what [`super::Headers::parse`] asks of a packet, for one that is
+/// only thought of. Both addresses of the key are of one family.
+///
+/// # Errors
+/// `UnsupportedProtocol` for a multicast or broadcast destination, `MalformedHeader` for what is not a host's address.
+pub fn check(key: &FlowKey) -> Result<(), Fault> {
+    let ipv4 = |address: u128| (address >> 32 == 0xffff).then(|| (address as u32).to_be_bytes());
+    match (ipv4(key.source), ipv4(key.destination)) {
+        (Some(source), Some(destination)) => check_ipv4(source, destination),
+        _ => check_ipv6(key.source, key.destination),
+    }
+}
 
 /// True for addresses whose first octet says all there is to know.
 #[inline]
