@@ -7,4 +7,5 @@
 
 mod common;
 mod explain;
+mod properties;
 mod vectors;
