@@ -196,6 +196,8 @@ impl From<Fault> for WriteError {
 
 #[cfg(test)]
 mod tests {
+    use packet::{VnetHeader, checksum};
+
     use super::*;
 
     #[test]
@@ -204,6 +206,44 @@ mod tests {
         assert_eq!(WriteError::from(Errno::BADFD), WriteError::Gone);
         assert_eq!(WriteError::from(Errno::INVAL), WriteError::Refused);
         assert!(is_gone(&Errno::BADFD.into()) && !is_gone(&Errno::AGAIN.into()));
+    }
+
+    /// The kernel of tailscale/tailscale#13041: took super-packets once, then answered EINVAL.
+    #[test]
+    fn a_kernel_that_refuses_a_super_packet_gets_its_segments_at_once() {
+        let mut packet = Packet::new();
+        let vnet = VnetHeader {
+            flags: VnetHeader::NEEDS_CHECKSUM,
+            gso_type: VnetHeader::GSO_UDP_L4,
+            header_length: 28,
+            gso_size: 10,
+            checksum_start: 20,
+            checksum_offset: 6,
+        };
+        let mut bytes = vec![
+            0x45, 0, 0, 53, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 4, 10, 0, 0, 5, // IPv4, 33 bytes of UDP
+            0, 1, 0, 2, 0, 33, 0, 0,
+        ];
+        let header_checksum = checksum::finish(checksum::sum(&bytes[..20], 0));
+        bytes[10..12].copy_from_slice(&header_checksum.to_be_bytes());
+        bytes.extend([7; 25]);
+        packet.copy_from(&bytes, vnet);
+
+        let mut outlet = Outlet::new(Offloads::Uso);
+        let mut lengths = Vec::new();
+        let sent = outlet.deliver(&mut packet, |packet| {
+            if packet.vnet.is_gso() {
+                return Err(Errno::INVAL.into());
+            }
+            lengths.push(packet.bytes().len());
+            Ok(())
+        });
+        assert_eq!((sent, lengths, outlet.refusals), (Ok(()), vec![38, 38, 33], 1));
+
+        let refused = outlet.deliver(&mut packet, |_| Err(Errno::INVAL.into()));
+        assert_eq!(refused, Err(WriteError::Refused));
+        let full = outlet.deliver(&mut packet, |_| Err(Errno::AGAIN.into()));
+        assert_eq!((full, outlet.refusals), (Err(WriteError::Full), 2));
     }
 
     #[test]

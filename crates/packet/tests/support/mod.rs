@@ -4,6 +4,7 @@ use etherparse::{
     IpHeaders, IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, NetSlice, PacketBuilder, SlicedPacket,
     TcpHeader, TransportSlice,
 };
+use packet::{Headers, Packet, VnetHeader, checksum};
 use proptest::prelude::*;
 
 /// A packet and what went into it.
@@ -106,6 +107,31 @@ fn ip_headers(
     header.identification = identification;
     header.options = Ipv4Options::try_from(&[1; 40][..options * 4]).unwrap();
     IpHeaders::Ipv4(header, Default::default())
+}
+
+/// Replaces the complete checksum by the pseudo-header's sum, as a kernel with checksum offload leaves it.
+pub(crate) fn make_partial(packet: &mut Packet, headers: &Headers) {
+    let transport = usize::from(headers.transport_offset);
+    let at = headers.transport_checksum_offset().unwrap();
+    let bytes = packet.bytes_mut();
+    let partial = pseudo_header(bytes, headers);
+    bytes[at..at + 2].copy_from_slice(&partial.to_be_bytes());
+    packet.vnet = VnetHeader {
+        flags: VnetHeader::NEEDS_CHECKSUM,
+        checksum_start: headers.transport_offset,
+        checksum_offset: (at - transport) as u16,
+        ..VnetHeader::default()
+    };
+}
+
+fn pseudo_header(bytes: &[u8], headers: &Headers) -> u16 {
+    let addresses = if headers.ipv6 {
+        &bytes[8..40]
+    } else {
+        &bytes[12..20]
+    };
+    let length = bytes.len() as u32 - u32::from(headers.transport_offset);
+    checksum::fold(checksum::pseudo_header(addresses, length, headers.protocol.0))
 }
 
 /// Panics unless etherparse can read the packet and computes the very checksums that stand in it.
