@@ -10,6 +10,7 @@ mod source;
 pub mod topology;
 mod yaml;
 
+pub use check::expectations::DROP_REASONS;
 pub use config::Config;
 pub use endpoint::UnknownEndpoint;
 pub use error::{Errors, ModelError, Note};

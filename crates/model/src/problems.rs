@@ -86,6 +86,11 @@ impl Problems {
         self.errors.is_empty()
     }
 
+    /// Errors so far.
+    pub(crate) fn len(&self) -> usize {
+        self.errors.len() + self.beyond
+    }
+
     pub(crate) fn into_errors(self, file: &str, text: &str, root: Option<&Node>) -> Errors {
         let places = Places::new(text, root);
         let mut errors: Vec<ModelError> = self
@@ -121,19 +126,25 @@ impl Problems {
 
     pub(crate) fn into_notes(self, file: &str, text: &str, root: &Node) -> Vec<Note> {
         let places = Places::new(text, Some(root));
-        let notes = self.notes.into_iter().map(|problem| {
-            let span = places.span(&problem);
-            let (line, column) = position(text, &places.line_starts, span.start);
-            Note {
-                message: problem.message,
-                target: problem.target,
-                file: file.to_owned(),
-                line,
-                column,
-                span,
-            }
-        });
-        notes.collect()
+        let mut notes: Vec<Note> = self
+            .notes
+            .into_iter()
+            .map(|problem| {
+                let span = places.span(&problem);
+                let (line, column) = position(text, &places.line_starts, span.start);
+                Note {
+                    message: problem.message,
+                    target: problem.target,
+                    file: file.to_owned(),
+                    line,
+                    column,
+                    span,
+                }
+            })
+            .collect();
+        notes.sort_by_key(|note| note.span.start);
+        notes.dedup();
+        notes
     }
 }
 

@@ -1,11 +1,63 @@
 //! Checks what was declared against the rules of Azure, and resolves it into a `Topology`.
 
-use crate::config::Config;
-use crate::problems::Problems;
+mod addresses;
+pub(crate) mod expectations;
+mod names;
+mod nics;
+mod nsgs;
+mod peerings;
+mod ranges;
+mod routes;
+mod tags;
+mod vnets;
+
+use names::Names;
+
+use crate::config::{self, Config};
+use crate::problems::{Problems, join};
 use crate::topology::{ForwardedSemantics, Profile, Settings, Topology};
 
+/// What the file declares, and where its names lead.
+pub(crate) struct Scope<'a> {
+    config: &'a Config,
+    subscriptions: Names,
+    principals: Names,
+    vnets: Names,
+    /// Of each VNet.
+    subnets: Vec<Names>,
+    route_tables: Names,
+    nsgs: Names,
+    asgs: Names,
+}
+
 /// The result is of use only when no problem was recorded.
-pub(crate) fn check(config: &Config, _problems: &mut Problems) -> Topology {
+pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
+    let scope = Scope {
+        config,
+        subscriptions: Names::new("subscription", config.subscriptions.keys()),
+        principals: Names::new("principal", config.principals.keys()),
+        vnets: Names::new("VNet", config.vnets.keys()),
+        subnets: vnets::subnet_names(&config.vnets),
+        route_tables: Names::new("route table", config.route_tables.keys()),
+        nsgs: Names::new("network security group", config.network_security_groups.keys()),
+        asgs: Names::new(
+            "application security group",
+            config.application_security_groups.keys(),
+        ),
+    };
+    let mut topology = empty(config);
+    lab(config, problems);
+    routes::check(&scope, &mut topology, problems);
+    nsgs::check(&scope, &mut topology, problems);
+    vnets::check(&scope, &mut topology, problems);
+    peerings::check(&scope, &mut topology, problems);
+    nics::check(&scope, &mut topology, problems);
+    expectations::check(&scope, &mut topology, problems);
+    topology
+}
+
+/// Everything but the objects.
+fn empty(config: &Config) -> Topology {
     let settings = config.settings.clone().unwrap_or_default();
     Topology {
         name: config.name.clone(),
@@ -13,14 +65,14 @@ pub(crate) fn check(config: &Config, _problems: &mut Problems) -> Topology {
             .resource_group
             .clone()
             .unwrap_or_else(|| config.name.clone()),
-        profile: match config.profile {
-            Some(crate::config::Profile::Azure2025) => Profile::Azure2025,
-            _ => Profile::Azure2018,
+        profile: match config.profile.unwrap_or_default() {
+            config::Profile::Azure2018 => Profile::Azure2018,
+            config::Profile::Azure2025 => Profile::Azure2025,
         },
         settings: Settings {
-            forwarded_semantics: match settings.forwarded_semantics {
-                Some(crate::config::ForwardedSemantics::Tag) => ForwardedSemantics::Tag,
-                _ => ForwardedSemantics::Drop,
+            forwarded_semantics: match settings.forwarded_semantics.unwrap_or_default() {
+                config::ForwardedSemantics::Drop => ForwardedSemantics::Drop,
+                config::ForwardedSemantics::Tag => ForwardedSemantics::Tag,
             },
             tag_includes_default_route: settings.tag_includes_default_route.unwrap_or(true),
             none_routes: settings
@@ -38,5 +90,38 @@ pub(crate) fn check(config: &Config, _problems: &mut Problems) -> Topology {
         vms: Vec::new(),
         internet: None,
         tests: Vec::new(),
+    }
+}
+
+/// The lab's own properties.
+fn lab(config: &Config, problems: &mut Problems) {
+    if !problems.unreadable("name") {
+        names::lab_name(&config.name, problems);
+    }
+    if let Some(group) = &config.resource_group {
+        names::resource_name(group, "resourceGroup", false, problems);
+    }
+    let ids = config
+        .subscriptions
+        .iter()
+        .filter_map(|(name, it)| Some((name, it.id.as_ref()?)));
+    for (name, id) in ids {
+        if uuid::Uuid::try_parse(id).is_err() {
+            let target = format!("subscriptions.{name}.id");
+            let message = format!("'{}' is no UUID", crate::decode::shown(id));
+            problems
+                .error("Sim.Value", target, message)
+                .help("such as 11111111-1111-1111-1111-111111111111");
+        }
+    }
+    if config
+        .settings
+        .as_ref()
+        .is_some_and(|settings| settings.fabric_mtu.is_some())
+    {
+        problems.note(
+            join("settings", "fabricMtu"),
+            "fabricMtu has no effect yet: the fabric does not fragment",
+        );
     }
 }

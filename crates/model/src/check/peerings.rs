@@ -1,0 +1,589 @@
+//! Peerings: who may be peered with whom, and the state that follows (PEER-*, GW-10, GW-11).
+
+use std::collections::{HashMap, HashSet};
+
+use ipnet::IpNet;
+
+use crate::check::Scope;
+use crate::check::names;
+use crate::check::ranges::{Sorted, overlap};
+use crate::config::{self, PeeringEntry};
+use crate::decode::shown;
+use crate::problems::{Problems, join};
+use crate::topology::{Peering, PeeringIndex, PeeringState, Profile, SyncLevel, Topology, Vnet, VnetIndex};
+
+/// PEER-25, as normalised names.
+const PREVIEW_REGIONS: &[&str] = &[
+    "westcentralus",
+    "canadacentral",
+    "westus2",
+    "koreasouth",
+    "uksouth",
+    "ukwest",
+    "canadaeast",
+    "southindia",
+    "centralindia",
+    "westindia",
+];
+
+/// PEER-25.
+const GLOBAL_FEATURE: &str = "AllowGlobalVnetPeering";
+
+/// Fills `topology.peerings`.
+pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
+    let declared = directions(scope, problems);
+    let mut so_far = SoFar::new(topology);
+    let mut pair_refused = false;
+    for one in &declared {
+        let refused = refuse(one, topology, &so_far, problems);
+        // What forbids `a <-> b` is said once, not again for its way back.
+        if !(one.back && pair_refused) {
+            let before = problems.len();
+            pair(scope, one, topology, problems);
+            pair_refused = problems.len() > before;
+        }
+        flags(one, topology, &so_far, problems);
+        if !refused {
+            overlaps(one, topology, &mut so_far, problems);
+            so_far.add(one);
+        }
+    }
+    states(&declared, topology, problems);
+}
+
+/// One direction, with its place in the file.
+struct Declared {
+    at: String,
+    /// Written as `a <-> b`: its parts have no places of their own.
+    short: bool,
+    /// The second direction of a short form.
+    back: bool,
+    from: usize,
+    to: usize,
+    name: String,
+    given: config::Peering,
+}
+
+impl Declared {
+    fn place(&self, property: &str) -> String {
+        if self.short {
+            self.at.clone()
+        } else {
+            join(&self.at, property)
+        }
+    }
+
+    /// `hub/hub-to-spoke1`.
+    fn shown(&self, topology: &Topology) -> String {
+        format!("{}/{}", topology.vnets[self.from].name, shown(&self.name))
+    }
+}
+
+/// Both directions of the short form, one of the long one; those whose VNets do not exist are left out.
+fn directions(scope: &Scope<'_>, problems: &mut Problems) -> Vec<Declared> {
+    let mut declared = Vec::new();
+    for (index, entry) in scope.config.peerings.iter().enumerate() {
+        let at = format!("peerings.{index}");
+        let (from, to, given, short) = match entry {
+            PeeringEntry::One(given) => (given.from.as_str(), given.to.as_str(), (**given).clone(), false),
+            PeeringEntry::Both(text) => {
+                let (from, to) = text.split_once("<->").unwrap_or((text, ""));
+                (from.trim(), to.trim(), config::Peering::default(), true)
+            }
+        };
+        if problems.unreadable(&at) {
+            continue;
+        }
+        let place = |property: &str| if short { at.clone() } else { join(&at, property) };
+        let ends = (
+            scope.vnets.find(from, &place("from"), problems),
+            scope.vnets.find(to, &place("to"), problems),
+        );
+        if let Some(principal) = &given.principal {
+            scope.principals.find(principal, &place("as"), problems);
+        }
+        let (Some(from), Some(to)) = ends else { continue };
+        let spelled = |vnet: usize| scope.config.vnets.get_index(vnet).map_or("", |(name, _)| name);
+        let automatic = |from: usize, to: usize| format!("{}-to-{}", spelled(from), spelled(to));
+        if short {
+            let back = Declared {
+                at: at.clone(),
+                short,
+                back: true,
+                from: to,
+                to: from,
+                name: automatic(to, from),
+                given: given.clone(),
+            };
+            declared.push(Declared {
+                at,
+                short,
+                back: false,
+                from,
+                to,
+                name: automatic(from, to),
+                given,
+            });
+            if from != to {
+                declared.push(back);
+            }
+        } else {
+            let name = given.name.clone();
+            declared.push(Declared {
+                at,
+                short,
+                back: false,
+                from,
+                to,
+                name,
+                given,
+            });
+        }
+    }
+    declared
+}
+
+/// The peerings seen so far, and which VNets overlap at all.
+struct SoFar {
+    /// Remote VNets of a VNet's own peerings, with the peering's name.
+    remotes: Vec<HashMap<usize, String>>,
+    names: HashSet<(usize, String)>,
+    uses_gateway: HashSet<usize>,
+    /// Other VNets that share addresses with a VNet, in file order.
+    overlapping: Vec<Vec<usize>>,
+    reported: HashSet<(usize, usize)>,
+}
+
+impl SoFar {
+    fn new(topology: &Topology) -> Self {
+        let count = topology.vnets.len();
+        let mut overlapping: Vec<HashSet<usize>> = vec![HashSet::new(); count];
+        let mut ranges = Vec::new();
+        for (index, vnet) in topology.vnets.iter().enumerate() {
+            let mut own: Vec<IpNet> = vnet.address_space.clone();
+            own.sort();
+            own.dedup();
+            ranges.extend(IpNet::aggregate(&own).into_iter().map(|net| (net, index)));
+        }
+        Sorted::new(ranges).overlaps(|(_, one), (_, other)| {
+            overlapping[one].insert(other);
+            overlapping[other].insert(one);
+        });
+        let sorted = |set: HashSet<usize>| {
+            let mut list: Vec<usize> = set.into_iter().collect();
+            list.sort_unstable();
+            list
+        };
+        Self {
+            remotes: vec![HashMap::new(); count],
+            names: HashSet::new(),
+            uses_gateway: HashSet::new(),
+            overlapping: overlapping.into_iter().map(sorted).collect(),
+            reported: HashSet::new(),
+        }
+    }
+
+    fn add(&mut self, one: &Declared) {
+        self.remotes[one.from].insert(one.to, one.name.clone());
+        self.names.insert((one.from, one.name.to_lowercase()));
+        if one.given.use_remote_gateways == Some(true) {
+            self.uses_gateway.insert(one.from);
+        }
+    }
+}
+
+/// PEER-02, PEER-10, PEER-11, PEER-38: true when the peering cannot exist beside those before it.
+fn refuse(one: &Declared, topology: &Topology, so_far: &SoFar, problems: &mut Problems) -> bool {
+    let (from, to) = (&topology.vnets[one.from].name, &topology.vnets[one.to].name);
+    if !one.short {
+        names::resource_name(&one.name, &one.place("name"), false, problems);
+    } else if one.name.len() > 80 {
+        problems
+            .error(
+                "InvalidResourceName",
+                &one.at,
+                format!("Resource name {} is invalid.", shown(&one.name)),
+            )
+            .help("the name made of both VNets is longer than 80 characters: use the long form with a name");
+    }
+    if one.from == one.to {
+        problems
+            .error(
+                "Sim.PEER-10",
+                one.place("to"),
+                format!("virtual network {from} cannot be peered with itself"),
+            )
+            .help("name another VNet");
+        return true;
+    }
+    if so_far.names.contains(&(one.from, one.name.to_lowercase())) {
+        problems
+            .error(
+                "Sim.DuplicateName",
+                one.place("name"),
+                format!("{from} has a peering '{}' already", one.name),
+            )
+            .help("rename one of the two");
+        return true;
+    }
+    if let Some(first) = so_far.remotes[one.from].get(&one.to) {
+        let message = format!(
+            "Peering {from}/{first} already references remote virtual network {to}. Cannot add another peering {} \
+             referencing the same remote virtual network.",
+            one.shown(topology)
+        );
+        problems
+            .error(
+                "AnotherPeeringAlreadyReferencesRemoteVnet",
+                one.place("to"),
+                message,
+            )
+            .help("remove one of the two");
+        return true;
+    }
+    let most = match topology.profile {
+        Profile::Azure2018 => 50,
+        Profile::Azure2025 => 500,
+    };
+    if so_far.remotes[one.from].len() >= most {
+        let message = format!("virtual network {from} cannot have more than {most} peerings");
+        problems
+            .error("Sim.PEER-38", one.place("from"), message)
+            .help("remove peerings, or use another hub");
+        return true;
+    }
+    false
+}
+
+/// PEER-25, PEER-29, PEER-30, PEER-34: which two VNets may be peered.
+fn pair(scope: &Scope<'_>, one: &Declared, topology: &Topology, problems: &mut Problems) {
+    let (from, to) = (&topology.vnets[one.from], &topology.vnets[one.to]);
+    let old = topology.profile == Profile::Azure2018;
+    let at = one.place("to");
+    if from.classic && !(one.short && !to.classic) {
+        let message = if to.classic {
+            format!(
+                "virtual networks {} and {} are both classic and cannot be peered",
+                from.name, to.name
+            )
+        } else {
+            format!("classic virtual network {} cannot own a peering", from.name)
+        };
+        problems
+            .error("Sim.PEER-30", &at, message)
+            .help("create the peering from a ResourceManager VNet; that one object joins both");
+    }
+    if cloud(from) != cloud(to) {
+        let message = format!(
+            "{} ({}) and {} ({}) are in different clouds",
+            from.name, from.location, to.name, to.location
+        );
+        problems
+            .error("Sim.PEER-29", &at, message)
+            .help("peer VNets of one cloud");
+        return;
+    }
+    if old && from.tenant != to.tenant {
+        let message = format!(
+            "The client has permission to perform action 'Microsoft.Network/virtualNetworks/peer/action' on scope \
+             '{}', however the current tenant '{}' is not authorized to access linked subscription '{}'.",
+            one.shown(topology),
+            from.tenant,
+            to.subscription
+        );
+        problems
+            .error("LinkedAuthorizationFailed", &at, message)
+            .help("use a VPN gateway between tenants, or profile azure-2025");
+    }
+    if !old || from.location == to.location {
+        return;
+    }
+    if let Some(outside) = [from, to]
+        .into_iter()
+        .find(|vnet| !PREVIEW_REGIONS.contains(&vnet.location.as_str()))
+    {
+        let message = format!(
+            "virtual networks {} ({}) and {} ({}) are in different regions, and {} is not in the preview of global peering",
+            from.name, from.location, to.name, to.location, outside.location
+        );
+        problems.error("Sim.PEER-25", &at, message).help(format!(
+            "use one region, one of {}, or profile azure-2025",
+            PREVIEW_REGIONS.join(", ")
+        ));
+    } else if !registered(scope, one.from) {
+        let message = format!(
+            "virtual networks {} ({}) and {} ({}) are in different regions, and the subscription of {} is not \
+             registered for global peering",
+            from.name, from.location, to.name, to.location, from.name
+        );
+        problems.error("Sim.PEER-25", &at, message).help(format!(
+            "add {GLOBAL_FEATURE} to 'registeredFeatures' of the VNet's subscription"
+        ));
+    }
+}
+
+/// The cloud a region belongs to (PEER-29).
+fn cloud(vnet: &Vnet) -> &'static str {
+    let location = &vnet.location;
+    if location.starts_with("china") {
+        "China"
+    } else if location.starts_with("usgov") || location.starts_with("usdod") {
+        "Government"
+    } else {
+        "public"
+    }
+}
+
+fn registered(scope: &Scope<'_>, vnet: usize) -> bool {
+    let declared = scope
+        .config
+        .vnets
+        .get_index(vnet)
+        .and_then(|(_, vnet)| vnet.subscription.as_ref());
+    declared
+        .and_then(|name| scope.subscriptions.position(name))
+        .and_then(|index| scope.config.subscriptions.get_index(index))
+        .is_some_and(|(_, it)| {
+            it.registered_features
+                .iter()
+                .any(|f| f.eq_ignore_ascii_case(GLOBAL_FEATURE))
+        })
+}
+
+/// PEER-26, PEER-27, GW-10, GW-11: the gateway flags.
+fn flags(one: &Declared, topology: &Topology, so_far: &SoFar, problems: &mut Problems) {
+    let (from, to) = (&topology.vnets[one.from], &topology.vnets[one.to]);
+    let uses = one.given.use_remote_gateways == Some(true);
+    let transit = one.given.allow_gateway_transit == Some(true);
+    let flag = if uses {
+        "useRemoteGateways"
+    } else {
+        "allowGatewayTransit"
+    };
+    if one.from == one.to || !(uses || transit) {
+        return;
+    }
+    if topology.profile == Profile::Azure2018 && from.location != to.location {
+        let message = format!(
+            "peering {} joins two regions and cannot have {flag}",
+            one.shown(topology)
+        );
+        problems
+            .error("Sim.PEER-26", one.place(flag), message)
+            .help(format!("remove '{flag}'"));
+    } else if topology.profile == Profile::Azure2018 && from.classic != to.classic {
+        let message = format!(
+            "peering {} joins two deployment models and cannot have {flag}",
+            one.shown(topology)
+        );
+        problems
+            .error("Sim.PEER-27", one.place(flag), message)
+            .help(format!("remove '{flag}'"));
+    } else if uses && so_far.uses_gateway.contains(&one.from) {
+        let message = format!("{} uses the gateway of another peer already", from.name);
+        problems
+            .error("Sim.GW-11", one.place(flag), message)
+            .help("keep useRemoteGateways on one peering");
+    } else if uses {
+        let message = format!(
+            "Peering {} cannot have UseRemoteGateway flag set to true because remote virtual network {} referenced \
+             by the peering does not have any gateways.",
+            one.shown(topology),
+            to.name
+        );
+        problems
+            .error("RemoteVnetHasNoGateways", one.place(flag), message)
+            .help("remove 'useRemoteGateways'");
+    }
+}
+
+/// PEER-13, PEER-14: once for a pair of VNets.
+fn overlaps(one: &Declared, topology: &Topology, so_far: &mut SoFar, problems: &mut Problems) {
+    if so_far
+        .reported
+        .contains(&(one.from.min(one.to), one.from.max(one.to)))
+    {
+        return;
+    }
+    let name = |vnet: usize| topology.vnets[vnet].name.as_str();
+    let head = format!("Cannot create or update peering {}.", one.shown(topology));
+    let (from, to) = (one.from, one.to);
+    let message = if so_far.overlapping[from].binary_search(&to).is_ok() {
+        let list = shared(topology, from, to);
+        let message = format!(
+            "{head} Virtual networks {} and {} cannot be peered because their address spaces overlap. Overlapping \
+             address prefixes: {list}",
+            name(from),
+            name(to)
+        );
+        ("VnetAddressSpacesOverlap", message)
+    } else {
+        let third = |near: usize, far: usize| {
+            so_far.overlapping[near]
+                .iter()
+                .copied()
+                .find(|it| *it != far && so_far.remotes[far].contains_key(it))
+        };
+        let (ours, third, which, peered) = if let Some(third) = third(from, to) {
+            (from, third, "first", "second")
+        } else if let Some(third) = third(to, from) {
+            (to, third, "second", "first")
+        } else {
+            return;
+        };
+        let message = format!(
+            "{head} Virtual networks {} and {} cannot be peered because address space of the {which} virtual network \
+             overlaps with address space of virtual network {} already peered with the {peered} virtual network. \
+             Overlapping address prefixes: {}.",
+            name(from),
+            name(to),
+            name(third),
+            shared(topology, ours, third)
+        );
+        ("VnetAddressSpaceOverlapsWithAlreadyPeeredVnet", message)
+    };
+    so_far.reported.insert((from.min(to), from.max(to)));
+    problems.error(message.0, one.place("to"), message.1).help(
+        "give the VNets disjoint address spaces; peered VNets, and peers of one VNet, must not overlap",
+    );
+}
+
+/// The first few pairs of overlapping ranges.
+fn shared(topology: &Topology, one: usize, other: usize) -> String {
+    const MOST: usize = 4; // enough to see the mistake
+    let pairs = topology.vnets[one].address_space.iter().flat_map(|left| {
+        let rights = topology.vnets[other].address_space.iter();
+        rights
+            .filter(move |right| overlap(*left, **right))
+            .map(move |right| format!("{left}, {right}"))
+    });
+    pairs.take(MOST).collect::<Vec<_>>().join("; ")
+}
+
+/// PEER-03..07, PEER-16..18, PEER-31.
+fn states(declared: &[Declared], topology: &mut Topology, problems: &mut Problems) {
+    let mut by_ends: HashMap<(usize, usize), usize> = HashMap::new();
+    let mut kept: Vec<&Declared> = Vec::new();
+    for one in declared {
+        // The classic end of a short form owns no object (PEER-31).
+        if !topology.vnets[one.from].classic && !by_ends.contains_key(&(one.from, one.to)) {
+            by_ends.insert((one.from, one.to), kept.len());
+            kept.push(one);
+        }
+    }
+    let disconnected = |one: &Declared| one.given.peering_state == Some(config::PeeringState::Disconnected);
+    for one in &kept {
+        let reverse = by_ends.get(&(one.to, one.from)).map(|index| kept[*index]);
+        let (from, to) = (&topology.vnets[one.from], &topology.vnets[one.to]);
+        let state = match reverse {
+            _ if disconnected(one) => PeeringState::Disconnected,
+            Some(back) if disconnected(back) => PeeringState::Initiated,
+            Some(_) => PeeringState::Connected,
+            None if to.classic => PeeringState::Connected,
+            None => PeeringState::Initiated,
+        };
+        let space: Vec<IpNet> = match one.given.remote_address_space.as_slice() {
+            [] => to.address_space.clone(),
+            given => given.iter().map(|cidr| cidr.0).collect(),
+        };
+        let reverse_index = by_ends.get(&(one.to, one.from)).map(|index| PeeringIndex(*index));
+        given_state(one, reverse, state, topology, problems);
+        let peering = Peering {
+            name: one.name.clone(),
+            from: VnetIndex(one.from),
+            to: VnetIndex(one.to),
+            state,
+            sync_level: SyncLevel::FullyInSync,
+            allow_virtual_network_access: one.given.allow_virtual_network_access.unwrap_or(true),
+            allow_forwarded_traffic: one.given.allow_forwarded_traffic.unwrap_or(false),
+            allow_gateway_transit: one.given.allow_gateway_transit.unwrap_or(false),
+            use_remote_gateways: one.given.use_remote_gateways.unwrap_or(false),
+            remote_address_space: space,
+            global: from.location != to.location,
+            reverse: reverse_index,
+        };
+        if peering.global {
+            problems.note(&one.at, "the two regions' distance adds no latency yet");
+        }
+        topology.peerings.push(peering);
+    }
+    sync_levels(topology);
+}
+
+/// What the file says of states and remote spaces must be possible.
+fn given_state(
+    one: &Declared,
+    reverse: Option<&Declared>,
+    state: PeeringState,
+    topology: &Topology,
+    problems: &mut Problems,
+) {
+    let shown = one.shown(topology);
+    if topology.profile == Profile::Azure2018 && !one.given.remote_address_space.is_empty() {
+        problems
+            .error(
+                "Sim.PEER-18",
+                one.place("remoteAddressSpace"),
+                "azure-2018 has no stale remote address space",
+            )
+            .help("remove 'remoteAddressSpace', or use profile azure-2025");
+    }
+    if topology.profile == Profile::Azure2025
+        && let Some(back) = reverse
+        && back.given.peering_state == Some(config::PeeringState::Disconnected)
+    {
+        let message = format!(
+            "Cannot create or update peering {shown} because remote peering {} referencing parent virtual network {} \
+             is in Disconnected state. Update or re-create the remote peering to get it back to Initiated state. \
+             Peering gets Disconnected when remote vnet or remote peering is deleted and re-created.",
+            back.shown(topology),
+            topology.vnets[one.from].name
+        );
+        problems
+            .error("RemotePeeringIsDisconnected", one.place("from"), message)
+            .help("remove 'peeringState' there, or this peering here");
+        return;
+    }
+    let given = match one.given.peering_state {
+        Some(config::PeeringState::Initiated) => PeeringState::Initiated,
+        Some(config::PeeringState::Connected) => PeeringState::Connected,
+        _ => return,
+    };
+    if given != state {
+        let rule = if given == PeeringState::Connected {
+            "Sim.PEER-03"
+        } else {
+            "Sim.PEER-04"
+        };
+        problems
+            .error(
+                rule,
+                one.place("peeringState"),
+                format!("peering {shown} is {state:?}, not {given:?}"),
+            )
+            .help("leave 'peeringState' out: it follows from the other direction");
+    }
+}
+
+/// PEER-16: local is stale when our view of the remote is, remote when its view of us is.
+fn sync_levels(topology: &mut Topology) {
+    let sorted = |space: &[IpNet]| {
+        let mut space = space.to_vec();
+        space.sort();
+        space
+    };
+    let stale: Vec<bool> = topology
+        .peerings
+        .iter()
+        .map(|it| sorted(&it.remote_address_space) != sorted(&topology.vnets[it.to.0].address_space))
+        .collect();
+    for (index, peering) in topology.peerings.iter_mut().enumerate() {
+        let remote = peering.reverse.is_some_and(|reverse| stale[reverse.0]);
+        peering.sync_level = match (stale[index], remote) {
+            (false, false) => SyncLevel::FullyInSync,
+            (true, false) => SyncLevel::LocalNotInSync,
+            (false, true) => SyncLevel::RemoteNotInSync,
+            (true, true) => SyncLevel::LocalAndRemoteNotInSync,
+        };
+    }
+}
