@@ -1,5 +1,6 @@
 //! Fragments, and the attacks made of them.
 
+use etherparse::PacketBuilder;
 use packet::{Fault, Fragment};
 
 use crate::hostile::{UDP6, fault, ipv6, parse, tcp4, with_ipv4};
@@ -76,4 +77,31 @@ fn ipv6_fragments() {
     assert_eq!(fragment(1, &[]).unwrap_err(), Fault::MalformedHeader);
     let twice = [&[44, 0, 0, 0, 0, 0, 0, 1][..], &[17, 0, 0, 0, 0, 0, 0, 2], &UDP6].concat();
     assert_eq!(fault(&ipv6(44, &twice)), Some(Fault::MalformedHeader));
+}
+
+#[test]
+fn what_follows_a_later_ipv6_fragment_header_is_data() {
+    // The fragmentable part began with destination options, which only the first fragment shows.
+    let later = [&[60, 0, 0, 16, 0, 0, 0, 1][..], &[255, 255, 255]].concat();
+    let headers = parse(&ipv6(44, &later)).unwrap();
+    assert_eq!((headers.transport_offset, headers.key.protocol.0), (48, 60));
+    let gre = [&[47, 0, 0, 16, 0, 0, 0, 1][..], &[1, 2, 3]].concat();
+    assert_eq!(fault(&ipv6(44, &gre)), Some(Fault::UnsupportedProtocol));
+}
+
+#[test]
+fn an_icmp_error_about_a_later_fragment_names_no_ports() {
+    let quote = with_ipv4(tcp4(), 6, &[0, 3]);
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4([10, 9, 9, 9], [10, 0, 0, 4], 64)
+        .icmpv4_raw(11, 1, [0; 4])
+        .write(&mut bytes, &quote[..28])
+        .unwrap();
+    let quoted = parse(&bytes).unwrap().quoted.unwrap();
+    assert_eq!((quoted.source_port, quoted.destination_port), (0, 0));
+
+    let later = ipv6(44, &[17, 0, 0, 16, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let error = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &later].concat();
+    let quoted = parse(&ipv6(58, &error)).unwrap().quoted.unwrap();
+    assert_eq!((quoted.source_port, quoted.destination_port), (0, 0));
 }

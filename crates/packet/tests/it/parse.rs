@@ -2,7 +2,7 @@
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use packet::key::mapped;
-use packet::{FlowKey, Headers, Protocol, VnetHeader};
+use packet::{FlowKey, Headers, Packet, Protocol, VnetHeader};
 use proptest::prelude::*;
 
 use crate::support::{Kind, packets};
@@ -78,6 +78,9 @@ proptest! {
         bytes.resize(length + padding, 0xaa);
         let padded = Headers::parse(&bytes, &NO_OFFLOAD).unwrap();
         prop_assert_eq!((padded.key, padded.length as usize), (headers.key, length));
+        let mut packet = Packet::from_bytes(&bytes);
+        packet.parse().unwrap();
+        prop_assert_eq!(packet.bytes(), sample.bytes);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Segments are valid packets that together are the super-packet.
 
-use etherparse::{NetSlice, SlicedPacket, TcpSlice, TransportSlice};
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TcpSlice, TransportSlice};
 use packet::{Packet, VnetHeader};
 use port::memory::pair;
 use port::{Offloads, WriteError, gso};
@@ -144,4 +144,21 @@ proptest! {
             prop_assert_eq!(payload, sample.payload.len());
         }
     }
+}
+
+#[test]
+fn a_udp_checksum_that_comes_out_zero_is_written_as_all_ones() {
+    let zero = (0..=u16::MAX).find_map(|word| {
+        let mut bytes = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 4], [10, 1, 0, 4], 64)
+            .udp(1, 2)
+            .write(&mut bytes, &word.to_be_bytes())
+            .unwrap();
+        (bytes[26..28] == [0xff, 0xff]).then_some(bytes) // etherparse follows RFC 768 too
+    });
+    let bytes = zero.expect("one of 65,536 payloads sums to zero");
+    let mut packet = Packet::from_bytes(&bytes);
+    let headers = packet.parse().unwrap();
+    make_partial(&mut packet, &headers);
+    assert_eq!(segments(&packet), [bytes]);
 }
