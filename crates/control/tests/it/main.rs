@@ -5,7 +5,11 @@
     reason = "functions that tests call may fail the test"
 )]
 
+mod agreement;
 mod common;
+mod compiled;
 mod explain;
 mod properties;
+mod random;
 mod vectors;
+mod world;

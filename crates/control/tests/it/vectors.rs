@@ -20,6 +20,8 @@ use packet::key::mapped;
 use packet::{FlowKey, Protocol};
 use serde_json::{Value, json};
 
+use crate::world::{Place, World, packet};
+
 fn document(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/vectors")
@@ -437,5 +439,55 @@ fn nsg_evaluation() {
             "rule": rule.split_once('/').unwrap().1,
         });
         assert_eq!(decided, case["expected"], "{}", case["id"]);
+    }
+}
+
+/// The packets of a sequence pass one NIC that has an NSG of default rules only, and, for the far end, a public address.
+#[test]
+fn nsg_state() {
+    let document = document("nsg_evaluation.json");
+    let [sequence] = &document["sequences"].as_array().unwrap()[..] else {
+        panic!("one sequence")
+    };
+    let public: IpAddr = "203.0.113.4".parse().unwrap();
+    let mut topology = crate::common::lab(Profile::Azure2018);
+    let ranges = crate::common::nets(&["10.0.0.0/16"]);
+    let subnet = crate::common::subnet(&mut topology, "v", &ranges, &ranges);
+    let near: IpAddr = "10.0.0.4".parse().unwrap();
+    let nic = crate::common::vm(&mut topology, "vm", subnet, &[near]);
+    topology.nics[nic.0].public_addresses = vec![public];
+    topology.nics[nic.0].nsg = Some(NsgIndex(0));
+    topology.nsgs.push(Nsg {
+        name: "defaults".to_owned(),
+        rules: Vec::new(),
+    });
+    topology.internet = Some(vec!["198.51.100.7".parse().unwrap()]);
+    let compiled = compile(&topology, 1);
+    let mut world = World::new(&topology, &compiled);
+    let steps = sequence["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 3);
+    for step in steps {
+        assert_eq!(
+            (&step["do"], &step["nicNsg"]),
+            (&json!("packet"), &json!("defaults"))
+        );
+        let mut key = key(&step["packet"]);
+        let from = match direction(&step["direction"]) {
+            Direction::Outbound => Place::Nic(nic),
+            Direction::Inbound => {
+                // NSG-15: rules see the private address, the Internet the public one.
+                assert_eq!(key.destination, mapped(near));
+                key.destination = mapped(public);
+                Place::Internet
+            }
+        };
+        let outcome = world.carry(from, &packet(&key, from != Place::Internet));
+        let expected = text(&step["expect"]);
+        let actual = match outcome {
+            Ok(_) => "Allow",
+            Err((engine::DropReason::NsgInbound, Some(_))) => "Deny",
+            Err(other) => panic!("{other:?}"),
+        };
+        assert!(expected.starts_with(actual), "{expected}: {actual}");
     }
 }

@@ -1,0 +1,153 @@
+//! What `explain` says is what packets do: random labs, real packets through the engine's worker.
+
+use std::net::IpAddr;
+
+use control::present::Explanation;
+use control::{Compiled, Query, compile, explain};
+use model::Topology;
+use model::topology::{Endpoint, ForwardedSemantics, NicIndex, Profile, TestProtocol};
+use packet::key::mapped;
+use packet::{FlowKey, Protocol};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::random::{PUBLIC, build, machines, nsgs, pairs, ways};
+use crate::world::{End, Place, World, key_of, packet};
+
+fn told(hops: &[control::present::Hop]) -> Vec<String> {
+    let mut names: Vec<String> = hops
+        .iter()
+        .map(|hop| hop.nic.clone().unwrap_or_else(|| hop.node.unwrap().to_owned()))
+        .collect();
+    names.dedup();
+    names
+}
+
+/// Sends the packet and its reply for real, and compares.
+fn compare(
+    topology: &Topology,
+    compiled: &Compiled,
+    from: Place,
+    [source, destination]: [IpAddr; 2],
+    protocol: TestProtocol,
+) -> Result<(), TestCaseError> {
+    let query = Query {
+        source: match from {
+            Place::Nic(nic) => Endpoint::Nic(nic),
+            Place::Internet => Endpoint::Internet,
+        },
+        destination: Endpoint::Address(destination),
+        protocol,
+        source_port: 50000,
+        port: 80,
+    };
+    let explanation: Explanation = explain(topology, compiled, &query).unwrap();
+    let context = format!("{query:?}\n{explanation:#?}\n{topology:#?}");
+    let mut world = World::new(topology, compiled);
+    let (ip, ports) = match protocol {
+        TestProtocol::Tcp => (Protocol::TCP, (50000, 80)),
+        TestProtocol::Udp => (Protocol::UDP, (50000, 80)),
+        TestProtocol::Icmp if source.is_ipv4() => (Protocol::ICMP, (50000, 50000)),
+        TestProtocol::Icmp => (Protocol::ICMPV6, (50000, 50000)),
+    };
+    let key = FlowKey {
+        source: mapped(source),
+        destination: mapped(destination),
+        source_port: ports.0,
+        destination_port: ports.1,
+        protocol: ip,
+    };
+    let (mut end, places, arrived) = world.travel(from, packet(&key, true));
+    let mut path = "forward";
+    let names = |world: &World<'_>, places: &[Place]| {
+        let mut names: Vec<String> = places.iter().map(|&place| world.name(place)).collect();
+        names.dedup();
+        names
+    };
+    let mut reply_names = Vec::new();
+    if let End::Delivered(at) = end {
+        path = "return";
+        let answer = packet(&key_of(&arrived).reversed(), false);
+        let (reply_end, reply_places, returned) = world.travel(at, answer);
+        reply_names = names(&world, &reply_places);
+        end = match reply_end {
+            End::Delivered(back) if key_of(&returned) != key.reversed() => End::InGuest(world.name(back)),
+            other => other,
+        };
+    }
+    prop_assert_eq!(told(&explanation.forward), names(&world, &places), "{}", context);
+    prop_assert_eq!(told(&explanation.reply), reply_names, "{}", context);
+    match (&end, &explanation.drop) {
+        (End::Delivered(_), None) => prop_assert_eq!(explanation.verdict, "Allow"),
+        (End::Dropped(reason, at), Some(drop)) => {
+            prop_assert_eq!(
+                (Some(*reason), at.as_str(), path),
+                (drop.reason, drop.at.as_str(), drop.path),
+                "{}",
+                context
+            );
+        }
+        (End::InGuest(at), Some(drop)) => {
+            prop_assert_eq!(
+                (None, at.as_str(), path),
+                (drop.reason, drop.at.as_str(), drop.path),
+                "{}",
+                context
+            );
+        }
+        other => prop_assert!(false, "{other:?}\n{context}"),
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn packets_do_what_explain_says(
+        profile in select(vec![Profile::Azure2018, Profile::Azure2025]),
+        tag in any::<bool>(),
+        machines in machines(),
+        pairs in pairs(),
+        ways in ways(),
+        nsgs in nsgs(),
+    ) {
+        let mut topology = build(profile, &machines, &pairs, &ways, &nsgs);
+        if tag {
+            topology.settings.forwarded_semantics = ForwardedSemantics::Tag;
+        }
+        let compiled = compile(&topology, 3);
+        let mut places: Vec<Place> = (0..topology.nics.len()).map(NicIndex).map(Place::Nic).collect();
+        places.push(Place::Internet);
+        for &from in &places {
+            for &to in &places {
+                let vm = |place| match place {
+                    Place::Nic(nic) => topology.nics[nic.0].vm,
+                    Place::Internet => None,
+                };
+                if from == to || (vm(from).is_some() && vm(from) == vm(to)) {
+                    continue;
+                }
+                let addresses = |place| match place {
+                    Place::Nic(nic) => {
+                        let nic = &topology.nics[nic.0];
+                        nic.addresses.iter().chain(&nic.public_addresses).copied().collect()
+                    }
+                    Place::Internet => vec![PUBLIC],
+                };
+                for destination in addresses(to) {
+                    let own = match from {
+                        Place::Nic(nic) => topology.nics[nic.0].addresses.clone(),
+                        Place::Internet => vec![PUBLIC],
+                    };
+                    let Some(source) = own.into_iter().find(|own| own.is_ipv4() == destination.is_ipv4()) else {
+                        continue;
+                    };
+                    for protocol in [TestProtocol::Tcp, TestProtocol::Udp, TestProtocol::Icmp] {
+                        compare(&topology, &compiled, from, [source, destination], protocol)?;
+                    }
+                }
+            }
+        }
+    }
+}
