@@ -113,9 +113,11 @@ impl Packet {
     /// As [`Headers::parse`]; the packet is unchanged then.
     #[inline]
     pub fn parse(&mut self) -> Result<Headers, Fault> {
-        let headers = Headers::parse(self.bytes(), &self.vnet)?;
-        self.length = headers.length as usize;
-        Ok(headers)
+        let headers = Headers::parse(self.bytes(), &self.vnet);
+        if let Ok(headers) = &headers {
+            self.length = headers.length as usize;
+        }
+        headers
     }
 }
 
