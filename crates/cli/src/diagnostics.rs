@@ -61,21 +61,21 @@ pub(crate) fn render(errors: &Errors, palette: Palette) -> String {
     };
     let handler = GraphicalReportHandler::new_themed(theme);
     let mut out = String::new();
+    let text = harmless(&errors.text);
     for error in &errors.errors {
-        let mut diagnostic = MietteDiagnostic::new(&error.message)
+        let mut diagnostic = MietteDiagnostic::new(harmless(&error.message))
             .with_code(error.code)
             .with_label(LabeledSpan::new_primary_with_span(
-                Some(error.target.clone()),
+                Some(harmless(&error.target)),
                 error.span.clone(),
             ));
         if let Some(help) = &error.help {
-            diagnostic = diagnostic.with_help(help);
+            diagnostic = diagnostic.with_help(harmless(help));
         }
-        let report =
-            Report::new(diagnostic).with_source_code(NamedSource::new(&errors.file, errors.text.clone()));
+        let report = Report::new(diagnostic).with_source_code(NamedSource::new(&errors.file, text.clone()));
         if handler.render_report(&mut out, report.as_ref()).is_err() {
             // The one-line form needs no source text.
-            out.push_str(&format!("{error}\n"));
+            out.push_str(&(harmless(&error.to_string()) + "\n"));
         }
     }
     let count = errors.errors.len();
@@ -85,4 +85,16 @@ pub(crate) fn render(errors: &Errors, palette: Palette) -> String {
         if count == 1 { "" } else { "s" }
     ));
     out
+}
+
+/// Text from a file without what would steer a terminal; as long in bytes, so that places stay where they are.
+fn harmless(text: &str) -> String {
+    let safe = |char: char| match char {
+        '\n' | '\t' => char,
+        _ if !char.is_control() => char,
+        // Control characters take one byte or two.
+        _ if char.is_ascii() => '?',
+        _ => '¿',
+    };
+    text.chars().map(safe).collect()
 }

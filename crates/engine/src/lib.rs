@@ -1,7 +1,6 @@
 //! Compiled tables and the packet path: no file descriptor, clock, thread, log line or name lives here.
 
 pub mod admit;
-mod classes;
 pub mod classify;
 pub mod fib;
 pub mod filter;
@@ -10,7 +9,6 @@ mod fragment;
 mod hash;
 mod link;
 mod pipeline;
-mod ranges;
 pub mod reason;
 pub mod rewrite;
 pub mod route;

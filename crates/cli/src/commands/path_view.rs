@@ -56,7 +56,7 @@ pub(crate) fn text(question: &Question, explained: &Explained, palette: Palette)
             let _ = writeln!(
                 out,
                 "  {} {}",
-                palette.paint(Tone::Notice, &format!("! {}", finding.code)),
+                palette.paint(Tone::Notice, &format!("! {}:", finding.code)),
                 finding.message
             );
         }
@@ -180,9 +180,14 @@ fn decisions(hop: &Hop, palette: Palette) -> Vec<String> {
     lines
 }
 
+/// The end of the path; the headline says it in full.
 fn write_drop(out: &mut String, drop: &Drop, palette: Palette) {
     let branch = palette.paint(Tone::Faint, "└");
-    let _ = writeln!(out, "  {branch} {}", drop_text(drop, palette));
+    let what = palette.paint(
+        Tone::Bad,
+        &format!("✘ dropped: {}", drop.reason.unwrap_or("in the guest")),
+    );
+    let _ = writeln!(out, "  {branch} {what}");
 }
 
 /// Where and why: `NsgInbound at db-nic: an NSG rule … denies it (db-nsg securityRules/deny-all)`.

@@ -1,0 +1,407 @@
+//! Labs that come up, are killed, come back and go: as root and as an ordinary user, and what is left of them.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{Peerlane, Ran, User, is_root, kill, two_vnets, unique, users, wait_for};
+
+/// Longer than any answer takes on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_lab_comes_up_works_and_goes_as_every_user() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("updown");
+        let file = peerlane.file(&name, &two_vnets(&name, ""));
+        let file = file.to_str().unwrap();
+        let up = peerlane.run(["up", file, "--detach"]);
+        assert_eq!(up.code, 0, "{user:?}: {up:?}");
+        assert_eq!(
+            up.stdout,
+            format!("{{\"name\":\"{name}\",\"state\":\"Running\"}}\n")
+        );
+        let labs = peerlane.list();
+        assert_eq!(labs.len(), 1, "{labs:?}");
+        assert_eq!(labs[0]["name"], name.as_str());
+        assert_eq!(labs[0]["state"], "Running");
+        assert_eq!(labs[0]["file"], file);
+
+        let ping = peerlane.run(["exec", "a", "--", "ping", "-c", "1", "-W", "2", "10.1.0.4"]);
+        assert_eq!(ping.code, 0, "{user:?}: {ping:?}");
+        assert!(
+            ping.stdout.contains("ttl=64"),
+            "the fabric takes no TTL (NET-08): {ping:?}"
+        );
+        let test = peerlane.run(["test", &name, "-o", "json"]);
+        assert_eq!(test.code, 0, "{user:?}: {test:?}");
+        let verified = peerlane.run([
+            "explain", &name, "a", "c", "--port", "7", "--verify", "-o", "json",
+        ]);
+        assert_eq!(verified.code, 0, "{verified:?}");
+        assert_eq!(verified.json()["verified"]["reason"], "NsgInbound");
+        // The name may be left out, for one lab runs.
+        for command in ["drops", "flows", "peerings"] {
+            let ran = peerlane.run([command, "-o", "json"]);
+            assert_eq!(ran.code, 0, "{ran:?}");
+            assert!(!ran.json().as_array().unwrap().is_empty(), "{command}: {ran:?}");
+            let schema = peerlane.run(["schema", command]).json();
+            jsonschema::validate(&schema, &ran.json()).unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
+        let again = peerlane.run(["up", file, "--detach"]);
+        assert_eq!(again.code, 1, "{again:?}");
+        assert!(
+            again.stderr.contains(&name) && again.stderr.contains("down"),
+            "says what to do: {again:?}"
+        );
+
+        let down = peerlane.run(["down"]);
+        assert_eq!(down.code, 0, "{user:?}: {down:?}");
+        peerlane.assert_nothing_left(&name);
+        assert_eq!(peerlane.run(["down", &name]).code, 3);
+    }
+}
+
+#[test]
+fn exec_passes_the_exit_code_on() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("exec");
+        peerlane.up(&peerlane.file(&name, &two_vnets(&name, "")));
+        let cases: [(i32, &[&str]); 5] = [
+            (0, &["true"]),
+            (7, &["sh", "-c", "exit 7"]),
+            (137, &["sh", "-c", "kill -KILL $$"]),
+            (127, &["no-such-program-anywhere"]),
+            (126, &["/etc/passwd"]),
+        ];
+        for (code, program) in cases {
+            let ran = peerlane.exec(&name, "a", program);
+            assert_eq!(ran.code, code, "{user:?} {program:?}: {ran:?}");
+        }
+        assert_eq!(peerlane.exec(&name, "no-such-vm", &["true"]).code, 125);
+        let mut shell = peerlane.command(["shell", "a"]);
+        shell
+            .env("SHELL", "/bin/sh")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut shell = shell.spawn().unwrap();
+        std::io::Write::write_all(
+            &mut shell.stdin.take().unwrap(),
+            b"cat /proc/net/fib_trie; exit 3\n",
+        )
+        .unwrap();
+        let ran = Ran::of(shell.wait_with_output().unwrap());
+        assert_eq!(ran.code, 3, "{ran:?}");
+        assert!(ran.stdout.contains("10.0.0.4"), "{ran:?}");
+        peerlane.run(["down", &name]);
+        peerlane.assert_nothing_left(&name);
+    }
+}
+
+#[test]
+fn in_front_ctrl_c_takes_the_lab_down() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("front");
+        let file = peerlane.file(&name, &two_vnets(&name, ""));
+        let mut up = peerlane
+            .command(["up", file.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(up.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.contains("Running"), "{line}");
+        assert_eq!(
+            peerlane
+                .exec(&name, "a", &["ping", "-c", "1", "-W", "2", "10.1.0.4"])
+                .code,
+            0
+        );
+        let pid = rustix::process::Pid::from_child(&up);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert!(
+            wait_for(SOON, || up.try_wait().unwrap().is_some()),
+            "Ctrl-C does not end it"
+        );
+        peerlane.assert_nothing_left(&name);
+    }
+}
+
+#[test]
+fn a_private_copy_goes_with_the_command_that_made_it() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("private");
+        let file = peerlane.file(&name, &two_vnets(&name, ""));
+        let file = file.to_str().unwrap();
+        let ran = peerlane.run(["test", file, "-o", "json"]);
+        assert_eq!(ran.code, 0, "{user:?}: {ran:?}");
+        let rows = ran.json();
+        assert_eq!(rows[2]["mode"], "packets");
+        assert_eq!(rows[2]["reason"], "NsgInbound");
+        let schema = peerlane.run(["schema", "test"]).json();
+        jsonschema::validate(&schema, &rows).unwrap_or_else(|error| panic!("{error}"));
+        peerlane.assert_nothing_left(&name);
+
+        let verified = peerlane.run([
+            "explain", file, "a", "b", "--port", "80", "--verify", "-o", "json",
+        ]);
+        assert_eq!(verified.code, 0, "{user:?}: {verified:?}");
+        assert_eq!(verified.json()["verified"]["result"], "Allow");
+        let schema = peerlane.run(["schema", "explain"]).json();
+        jsonschema::validate(&schema, &verified.json()).unwrap_or_else(|error| panic!("{error}"));
+        peerlane.assert_nothing_left(&name);
+
+        // Denied probes wait for a second, so that the signals meet it at work.
+        for signal in [rustix::process::Signal::INT, rustix::process::Signal::KILL] {
+            let mut test = peerlane
+                .command(["test", file, "--all-pairs"])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            assert!(
+                wait_for(SOON, || peerlane.processes().len() > 2),
+                "no private copy came up"
+            );
+            rustix::process::kill_process(rustix::process::Pid::from_child(&test), signal).unwrap();
+            test.wait().unwrap();
+            peerlane.assert_nothing_left(&name);
+        }
+    }
+}
+
+/// Answers every connection with one line that is the same as long as the process lives.
+const TOKEN_SERVER: &str = "python3 -c 'import socket,os\ns=socket.create_server((\"\",7000))\nt=os.urandom(8).hex().encode()\nwhile 1:\n c,_=s.accept(); c.sendall(t); c.close()'";
+
+const TOKEN_CLIENT: &str = "
+import socket,sys,time
+for attempt in range(50):
+    try:
+        c=socket.create_connection(('10.1.0.4',7000),timeout=2); break
+    except OSError: time.sleep(.1)
+else: sys.exit('nobody answers')
+print(c.recv(100).decode())";
+
+fn token(peerlane: &Peerlane, lab: &str) -> String {
+    let ran = peerlane.exec(lab, "a", &["python3", "-c", TOKEN_CLIENT]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.stdout.trim().len(), 16, "{ran:?}");
+    ran.stdout
+}
+
+#[test]
+fn after_the_daemon_is_killed_up_goes_on_with_the_same_programs() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("adopt");
+        let file = peerlane.file(&name, &two_vnets(&name, TOKEN_SERVER));
+        peerlane.up(&file);
+        let before = token(&peerlane, &name);
+        kill(peerlane.daemon_pid());
+        assert!(
+            wait_for(SOON, || peerlane.list()[0]["state"] == "Orphaned"),
+            "{:?}",
+            peerlane.list()
+        );
+        let asked = peerlane.run(["drops", &name]);
+        assert_eq!(asked.code, 1);
+        assert!(asked.stderr.contains("peerlane up"), "says what to do: {asked:?}");
+        peerlane.up(&file);
+        assert_eq!(peerlane.list()[0]["state"], "Running");
+        assert_eq!(
+            token(&peerlane, &name),
+            before,
+            "the VM's program was started anew"
+        );
+        assert_eq!(peerlane.run(["test", &name]).code, 0);
+        assert_eq!(peerlane.run(["down", &name]).code, 0);
+        peerlane.assert_nothing_left(&name);
+    }
+}
+
+#[test]
+fn a_daemon_killed_under_traffic_leaves_nothing_after_down() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("killed");
+        peerlane.up(&peerlane.file(&name, &two_vnets(&name, "")));
+        let mut traffic = peerlane.spawn(&name, "a", &["ping", "-i", "0.01", "10.1.0.4"]);
+        let mut first = String::new();
+        let mut replies = BufReader::new(traffic.stdout.take().unwrap());
+        while !first.contains("ttl=") {
+            first.clear();
+            assert_ne!(replies.read_line(&mut first).unwrap(), 0, "ping ended");
+        }
+        kill(peerlane.daemon_pid());
+        let down = peerlane.run(["down", &name]);
+        assert_eq!(down.code, 0, "{user:?}: {down:?}");
+        // The program in the lab's PID namespace ends with it, and with it the command that waits for it.
+        assert!(
+            wait_for(SOON, || traffic.try_wait().unwrap().is_some()),
+            "the program outlived its lab"
+        );
+        peerlane.assert_nothing_left(&name);
+    }
+}
+
+#[test]
+fn daemon_and_keeper_killed_leave_nothing_after_list() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("both");
+        peerlane.up(&peerlane.file(&name, &two_vnets(&name, "sleep 1000")));
+        let keeper = peerlane.keeper_pid();
+        kill(peerlane.daemon_pid());
+        kill(keeper);
+        assert!(
+            wait_for(SOON, || peerlane.processes().is_empty()),
+            "{:?}",
+            peerlane.processes()
+        );
+        assert_eq!(peerlane.list(), Vec::<serde_json::Value>::new());
+        peerlane.assert_nothing_left(&name);
+    }
+}
+
+#[test]
+fn without_a_tun_device_up_and_doctor_say_so_and_leave_nothing() {
+    if !is_root("hiding /dev/net/tun in a mount namespace") {
+        return;
+    }
+    for user in users() {
+        let peerlane = Peerlane::without_tun(user);
+        let name = unique("notun");
+        let file = peerlane.file(&name, &two_vnets(&name, ""));
+        let file = file.to_str().unwrap();
+        for arguments in [
+            vec!["up", file, "--detach"],
+            vec!["up", file],
+            vec!["test", file],
+            vec!["doctor"],
+        ] {
+            let ran = peerlane.run(&arguments);
+            assert_eq!(ran.code, 5, "{user:?} {arguments:?}: {ran:?}");
+            assert!(
+                format!("{}{}", ran.stdout, ran.stderr).contains("modprobe tun"),
+                "{arguments:?} says no remedy: {ran:?}"
+            );
+            peerlane.assert_nothing_left(&name);
+        }
+    }
+}
+
+#[test]
+fn doctor_finds_this_machine_able() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let ran = peerlane.run(["doctor", "-o", "json"]);
+        assert_eq!(ran.code, 0, "{user:?}: {ran:?}");
+        let report = ran.json();
+        assert_eq!(report["ready"], true);
+        assert!(report["offloads"].is_string(), "{report:#}");
+        let schema = peerlane.run(["schema", "doctor"]).json();
+        jsonschema::validate(&schema, &report).unwrap_or_else(|error| panic!("{error}"));
+        peerlane.assert_nothing_left("pl-doctor");
+    }
+}
+
+#[test]
+fn an_interface_in_use_is_refused_and_nothing_is_left() {
+    if !is_root("a VNet port in an existing namespace") {
+        return;
+    }
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("inuse");
+    let netns = Netns::new(&name);
+    netns.ip(&["link", "add", "pl-taken", "type", "dummy"]);
+    let text = two_vnets(&name, "").replace(
+        "  two: {",
+        &format!("  three: {{ addressSpace: [10.3.0.0/16], tun: {{ interface: pl-taken, namespace: {} }}, subnets: {{ default: {{ addressPrefix: 10.3.0.0/24 }} }} }}\n  two: {{", netns.name),
+    );
+    let text =
+        format!("{text}networkInterfaces:\n  n1: {{ subnet: three/default, privateIPAddress: 10.3.0.4 }}\n");
+    let file = peerlane.file(&name, &text);
+    let ran = peerlane.run(["up", file.to_str().unwrap(), "--detach"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("pl-taken"), "{ran:?}");
+    assert_eq!(
+        netns
+            .ip(&["-br", "link", "show", "pl-taken"])
+            .split_whitespace()
+            .next(),
+        Some("pl-taken"),
+        "not ours"
+    );
+    peerlane.assert_nothing_left(&name);
+
+    // Free again, the same file comes up; and its interface goes with the lab.
+    netns.ip(&["link", "del", "pl-taken"]);
+    peerlane.up(&file);
+    assert!(netns.ip(&["-br", "addr"]).contains("10.3.0.4"));
+    assert_eq!(peerlane.run(["down", &name]).code, 0);
+    assert!(!netns.ip(&["-br", "link"]).contains("pl-taken"));
+    peerlane.assert_nothing_left(&name);
+}
+
+#[test]
+fn a_name_under_run_netns_that_is_not_ours_is_refused_and_stays() {
+    if !is_root("names under /run/netns") {
+        return;
+    }
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("taken");
+    let netns = Netns::named(&format!("{name}-b"));
+    let file = peerlane.file(&name, &two_vnets(&name, ""));
+    let ran = peerlane.run(["up", file.to_str().unwrap(), "--detach"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains(&netns.name), "{ran:?}");
+    assert!(
+        fs::exists(format!("/run/netns/{}", netns.name)).unwrap(),
+        "not ours to remove"
+    );
+    drop(netns);
+    peerlane.assert_nothing_left(&name);
+}
+
+/// A namespace of `ip netns` that goes when this is dropped.
+struct Netns {
+    name: String,
+}
+
+impl Netns {
+    fn new(prefix: &str) -> Self {
+        // Not `<lab>-<vm>`, which would count as left behind by the lab.
+        Self::named(&format!("x{prefix}"))
+    }
+
+    fn named(name: &str) -> Self {
+        let made = Command::new("ip").args(["netns", "add", name]).status().unwrap();
+        assert!(made.success());
+        Self {
+            name: name.to_owned(),
+        }
+    }
+
+    fn ip(&self, arguments: &[&str]) -> String {
+        let output = Command::new("ip")
+            .args(["-n", &self.name])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
