@@ -48,7 +48,9 @@ pub fn load(source: Source) -> Result<Loaded, Errors> {
             return Err(problems.into_errors(&file, &text, None));
         }
     };
-    let config = <Config as decode::Decode>::decode(&root, "", &mut problems).unwrap_or_default();
+    let Some(config) = <Config as decode::Decode>::decode(&root, "", &mut problems) else {
+        return Err(problems.into_errors(&file, &text, Some(&root)));
+    };
     let topology = check::check(&config, &mut problems);
     if !problems.is_empty() {
         return Err(problems.into_errors(&file, &text, Some(&root)));

@@ -10,6 +10,9 @@ use serde_saphyr::{Location, Spanned};
 /// Far beyond the largest lab the limits of Azure allow; a bound on memory, not on use.
 pub(crate) const MOST_BYTES: usize = 8 << 20;
 
+/// Aliases save typing in a lab; a file that unfolds to more than this many events means harm.
+const MOST_REPLAYED: usize = 20_000;
+
 /// The deepest lab needs 7 levels; bounds the stack.
 const DEEPEST: usize = 32;
 
@@ -54,19 +57,14 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
             flow_nesting_limit: DEEPEST,
             max_documents: 1,
         },
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_REPLAYED },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::Merge,
         emit_comments: false,
         strict_booleans: true,
     };
-    let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let span = error.location().map_or(0..0, |location| span(&location));
-        SyntaxError {
-            message: error.without_snippet().to_string(),
-            span: clip(text, span),
-        }
-    })?;
+    let raw: Spanned<Raw> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax_error(text, &error))?;
     Ok(node(text, raw))
 }
 
@@ -149,6 +147,44 @@ impl<'de> Visitor<'de> for RawVisitor {
         }
         Ok(Raw::Map(map))
     }
+}
+
+fn syntax_error(text: &str, error: &serde_saphyr::Error) -> SyntaxError {
+    let message = error.without_snippet().to_string();
+    // The place is told beside the message, not in it.
+    let message = message
+        .split(" at line ")
+        .next()
+        .unwrap_or("")
+        .split(" (defined at")
+        .next()
+        .unwrap_or("");
+    let place = error
+        .location()
+        .map_or(0..0, |location| match location.span().byte_offset() {
+            Some(_) => span(&location),
+            None => {
+                let at = offset(text, location.line(), location.column());
+                at..at
+            }
+        });
+    SyntaxError {
+        message: message.to_owned(),
+        span: clip(text, place),
+    }
+}
+
+/// The byte at a line and column, both from 1, the column in characters.
+fn offset(text: &str, line: u64, column: u64) -> usize {
+    let before = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let start: usize = text.split_inclusive('\n').take(before).map(str::len).sum();
+    let columns = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX);
+    start
+        + text[start..]
+            .chars()
+            .take(columns)
+            .map(char::len_utf8)
+            .sum::<usize>()
 }
 
 fn node(text: &str, raw: Spanned<Raw>) -> Node {

@@ -1,4 +1,9 @@
 //! A valid file: everything the format has that this version carries out, resolved.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may panic, its functions too"
+)]
 
 use std::net::IpAddr;
 

@@ -22,6 +22,8 @@ const MOST_ASGS: usize = 20;
 /// What the three places that declare a NIC have in common.
 struct Declared<'a> {
     name: String,
+    /// Made from the VM's name, which is checked itself.
+    automatic: bool,
     /// Where the properties stand.
     at: String,
     /// Where the name stands: a property, or the key of a VM or NIC.
@@ -65,6 +67,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
         }
         let declared = Declared {
             name: name.clone(),
+            automatic: false,
             name_at: at.clone(),
             name_on_key: true,
             at,
@@ -142,6 +145,7 @@ fn vm_nics<'a>(name: &str, vm: &'a config::Vm, at: &str, problems: &mut Problems
             format!("{name}-nic{index}")
         };
         Declared {
+            automatic: nic.name.is_none(),
             name: nic.name.clone().unwrap_or(automatic),
             name_at: join(&at, "name"),
             name_on_key: false,
@@ -197,6 +201,7 @@ fn vm_nics<'a>(name: &str, vm: &'a config::Vm, at: &str, problems: &mut Problems
     }
     nics.push(Declared {
         name: format!("{name}-nic"),
+        automatic: true,
         name_at: at.to_owned(),
         name_on_key: true,
         at: at.to_owned(),
@@ -227,7 +232,7 @@ fn add(
         name_on_key,
         ..
     } = declared;
-    if !problems.unreadable(&at) {
+    if !declared.automatic && !problems.unreadable(&at) {
         names::resource_name(&name, &name_at, name_on_key, problems);
     }
     let nsg = declared.nsg.and_then(|name| {

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use crate::check::Scope;
 use crate::check::names;
-use crate::check::ranges::{Sorted, overlap};
+use crate::check::ranges::Sorted;
+use crate::check::vnets::MOST_VNETS;
 use crate::config::{self, PeeringEntry};
 use crate::decode::shown;
 use crate::problems::{Problems, join};
@@ -156,29 +157,29 @@ struct SoFar {
 
 impl SoFar {
     fn new(topology: &Topology) -> Self {
-        let count = topology.vnets.len();
-        let mut overlapping: Vec<HashSet<usize>> = vec![HashSet::new(); count];
+        // More VNets are refused, and their pairs would cost the square of their number.
+        let count = topology.vnets.len().min(MOST_VNETS);
+        let mut pairs = vec![vec![false; count]; count];
         let mut ranges = Vec::new();
-        for (index, vnet) in topology.vnets.iter().enumerate() {
-            let mut own: Vec<IpNet> = vnet.address_space.clone();
-            own.sort();
-            own.dedup();
-            ranges.extend(IpNet::aggregate(&own).into_iter().map(|net| (net, index)));
+        for (index, vnet) in topology.vnets.iter().enumerate().take(count) {
+            ranges.extend(
+                IpNet::aggregate(&vnet.address_space)
+                    .into_iter()
+                    .map(|net| (net, index)),
+            );
         }
         Sorted::new(ranges).overlaps(|(_, one), (_, other)| {
-            overlapping[one].insert(other);
-            overlapping[other].insert(one);
+            pairs[one][other] = true;
+            pairs[other][one] = true;
         });
-        let sorted = |set: HashSet<usize>| {
-            let mut list: Vec<usize> = set.into_iter().collect();
-            list.sort_unstable();
-            list
-        };
+        let row = |row: Vec<bool>| (0..count).filter(|index| row[*index]).collect();
+        let mut overlapping: Vec<Vec<usize>> = pairs.into_iter().map(row).collect();
+        overlapping.resize(topology.vnets.len(), Vec::new());
         Self {
-            remotes: vec![HashMap::new(); count],
+            remotes: vec![HashMap::new(); topology.vnets.len()],
             names: HashSet::new(),
             uses_gateway: HashSet::new(),
-            overlapping: overlapping.into_iter().map(sorted).collect(),
+            overlapping,
             reported: HashSet::new(),
         }
     }
@@ -260,7 +261,8 @@ fn pair(scope: &Scope<'_>, one: &Declared, topology: &Topology, problems: &mut P
     let (from, to) = (&topology.vnets[one.from], &topology.vnets[one.to]);
     let old = topology.profile == Profile::Azure2018;
     let at = one.place("to");
-    if from.classic && !(one.short && !to.classic) {
+    // `rm <-> classic` is the one object of PEER-31, whichever end comes first.
+    if from.classic && (!one.short || to.classic) {
         let message = if to.classic {
             format!(
                 "virtual networks {} and {} are both classic and cannot be peered",
@@ -451,13 +453,23 @@ fn overlaps(one: &Declared, topology: &Topology, so_far: &mut SoFar, problems: &
 /// The first few pairs of overlapping ranges.
 fn shared(topology: &Topology, one: usize, other: usize) -> String {
     const MOST: usize = 4; // enough to see the mistake
-    let pairs = topology.vnets[one].address_space.iter().flat_map(|left| {
-        let rights = topology.vnets[other].address_space.iter();
-        rights
-            .filter(move |right| overlap(*left, **right))
-            .map(move |right| format!("{left}, {right}"))
+    let of = |vnet: usize| {
+        topology.vnets[vnet]
+            .address_space
+            .iter()
+            .map(move |net| (*net, vnet))
+    };
+    let mut pairs = Vec::new();
+    Sorted::new(of(one).chain(of(other)).collect()).nearest_overlaps(|(outer, owner), (inner, _)| {
+        if pairs.len() < MOST {
+            pairs.push(if owner == one {
+                format!("{outer}, {inner}")
+            } else {
+                format!("{inner}, {outer}")
+            });
+        }
     });
-    pairs.take(MOST).collect::<Vec<_>>().join("; ")
+    pairs.join("; ")
 }
 
 /// PEER-03..07, PEER-16..18, PEER-31.

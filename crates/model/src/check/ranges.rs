@@ -42,7 +42,7 @@ const fn v6(head: [u16; 2], length: u8) -> IpNet {
     ))
 }
 
-pub(crate) fn overlap(left: IpNet, right: IpNet) -> bool {
+fn overlap(left: IpNet, right: IpNet) -> bool {
     left.contains(&right) || right.contains(&left)
 }
 

@@ -18,7 +18,7 @@ use crate::topology::{
 };
 
 /// VNET-10: the most both profiles allow.
-const MOST_VNETS: usize = 1000;
+pub(crate) const MOST_VNETS: usize = 1000;
 
 /// GW-01.
 const GATEWAY_SUBNET: &str = "GatewaySubnet";
@@ -320,11 +320,8 @@ fn wrong_size(profile: Profile, net: IpNet) -> Option<&'static str> {
 /// The VNet port, with a name the kernel takes.
 fn port(tun: &config::Tun, vnet: &str, at: &str, problems: &mut Problems) -> VnetPort {
     let at = join(at, "tun");
-    let interface = tun.interface.clone().unwrap_or_else(|| {
-        let mut name = format!("pl-{vnet}");
-        name.truncate(name.floor_char_boundary(LONGEST_INTERFACE));
-        name
-    });
+    let cut = || format!("pl-{vnet}").chars().take(LONGEST_INTERFACE).collect();
+    let interface: String = tun.interface.clone().unwrap_or_else(cut);
     if !names::interface_name(&interface) && tun.interface.is_some() {
         let message = format!("'{}' cannot name an interface", shown(&interface));
         problems
