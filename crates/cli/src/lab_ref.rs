@@ -147,7 +147,7 @@ pub(crate) fn running(reference: &LabRef) -> Result<Listed, Failure> {
         LabRef::Running(name) => Some(name.clone()),
         LabRef::Only => None,
     };
-    let mut labs = daemon::list(None).map_err(not_up)?;
+    let mut labs = daemon::list().map_err(not_up)?;
     let names: Vec<&str> = labs.iter().map(|lab| lab.name.as_str()).collect();
     let names = names.join(", ");
     match name {

@@ -24,6 +24,8 @@ pub struct State {
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub enum LabState {
+    /// The daemon lives and the lab is not complete yet, or no more.
+    Starting,
     Running,
     /// The daemon is gone and the keeper still holds the lab: `up` of the same file goes on with it, `down` ends it.
     Orphaned,
@@ -41,6 +43,14 @@ pub struct PortState {
     pub offload: String,
     /// False: the interface is gone; what is sent there is lost as `PortGone`.
     pub forwarding: bool,
+    /// None for the Internet, which is no NIC.
+    pub counters: Option<PortCounters>,
+}
+
+/// What went through a port.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortCounters {
     /// From the port into the engine.
     pub received_packets: u64,
     pub received_bytes: u64,
@@ -112,7 +122,7 @@ pub struct ProbeRequest {
     pub source_port: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
 pub enum ProbeProtocol {
     Tcp,
     Udp,

@@ -1,10 +1,18 @@
-//! The labs of a state directory: which there are, and taking one down.
+//! The labs of this user: which there are, and taking one down.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use lab::{Keeper, RunDir};
+use serde::{Deserialize, Serialize};
 
 use crate::api::LabState;
-use crate::run_dir::RunDir;
+use crate::process::SOCKET;
 use crate::up::UpError;
+
+/// What a lab's run directory says of it when nobody else can.
+const MEMORY: &str = "lab.json";
 
 /// One lab, as `list` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,20 +25,50 @@ pub struct Listed {
     pub socket: PathBuf,
 }
 
-/// The labs under `state_dir` (None: the default one), by name. What dead labs left behind is removed on the way.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Memory {
+    file: String,
+}
+
+/// The labs that run, by name. What dead labs left behind is removed on the way.
 ///
 /// # Errors
-/// The directory cannot be read.
-pub fn list(state_dir: Option<&Path>) -> Result<Vec<Listed>, UpError> {
-    let _ = state_dir;
-    Ok(Vec::new())
+/// The directory of the labs cannot be read.
+pub fn list() -> Result<Vec<Listed>, UpError> {
+    let entries = RunDir::list()?;
+    let listed = entries.into_iter().map(|entry| {
+        let keeper_pid = || Keeper::connect(&entry.run_dir).map_or(0, |keeper| keeper.pid());
+        let memory = fs::read(entry.run_dir.file(MEMORY)).unwrap_or_default();
+        Listed {
+            name: entry.run_dir.lab().to_owned(),
+            state: match entry.state {
+                lab::LabState::Starting => LabState::Starting,
+                lab::LabState::Running => LabState::Running,
+                lab::LabState::Orphaned => LabState::Orphaned,
+            },
+            pid: u32::try_from(entry.daemon_pid.unwrap_or_else(keeper_pid)).unwrap_or(0),
+            file: serde_json::from_slice::<Memory>(&memory).unwrap_or_default().file,
+            socket: entry.run_dir.file(SOCKET),
+        }
+    });
+    Ok(listed.collect())
 }
 
 /// Takes a lab down, whether its daemon lives or not, and returns when nothing is left of it.
 ///
 /// # Errors
 /// It does not exist, belongs to somebody else, or something of it could not be removed.
-pub fn down(run_dir: &RunDir) -> Result<(), UpError> {
-    let _ = run_dir;
-    Err(UpError::failed("labs cannot be taken down yet"))
+pub fn down(name: &str) -> Result<(), UpError> {
+    Ok(lab::down::stop(name)?)
+}
+
+/// Writes down what `list` shows of a lab whose daemon is gone.
+///
+/// # Errors
+/// The run directory cannot be written.
+pub(crate) fn remember(run_dir: &RunDir, file: &str) -> io::Result<()> {
+    let memory = Memory {
+        file: file.to_owned(),
+    };
+    fs::write(run_dir.file(MEMORY), serde_json::to_vec(&memory)?)
 }

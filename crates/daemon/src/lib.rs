@@ -2,11 +2,19 @@
 
 pub mod api;
 pub mod client;
+mod exchange;
 pub mod labs;
-pub mod run_dir;
+mod log;
+mod ports;
+mod probe;
+mod process;
+mod publish;
+mod running;
+mod server;
 pub mod up;
+mod worker;
 
 pub use client::{Client, ClientError};
 pub use labs::{Listed, down, list};
-pub use run_dir::RunDir;
-pub use up::{Io, PrivateLab, Running, UpError, UpErrorKind, UpOptions, main, up, up_private};
+pub use process::main;
+pub use up::{Io, PrivateLab, Running, UpError, UpErrorKind, UpOptions, up, up_private};

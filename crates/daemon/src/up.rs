@@ -1,9 +1,15 @@
 //! Bringing a lab up: everything between a checked file and packets that are forwarded, or nothing at all.
 
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use model::Topology;
+use model::topology::PortNamespace;
 use serde::{Deserialize, Serialize};
+
+use crate::process::{self, Mode, Orders};
 
 /// How packets are read from the TUNs.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -27,12 +33,10 @@ pub struct UpOptions {
     /// Return when every port forwards, instead of staying in front.
     pub detach: bool,
     pub io: Io,
-    /// Threads that forward; at least 1.
+    /// Threads that forward; only 1 is possible at present.
     pub workers: usize,
     /// `up --allow-host`: a VNet port may stand in the caller's namespace.
     pub allow_host: bool,
-    /// Where run directories are; None: `PEERLANE_STATE_DIR` or the contract's default.
-    pub state_dir: Option<PathBuf>,
 }
 
 /// A private copy of a lab, for one command: listed nowhere, without names under `/run/netns`. It goes down when this
@@ -40,6 +44,9 @@ pub struct UpOptions {
 #[derive(Debug)]
 pub struct PrivateLab {
     pub running: Running,
+    /// The copy lives as long as this pipe.
+    orders: Option<ChildStdin>,
+    process: Child,
 }
 
 /// A lab that forwards.
@@ -69,29 +76,17 @@ pub struct UpError {
 pub enum UpErrorKind {
     /// This machine cannot: exit code 5.
     Machine,
+    /// There is no such lab: exit code 3.
+    NotFound,
     /// Exit code 1.
     Failed,
 }
 
-impl UpError {
-    pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self {
-            kind: UpErrorKind::Failed,
-            message: message.into(),
-            remedy: None,
-        }
-    }
-}
-
-impl UpErrorKind {
-    /// The contract's exit code.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Machine => 5,
-            Self::Failed => 1,
-        }
-    }
+/// The only line of a daemon's standard output.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) enum Readiness {
+    Ready(Running),
+    Failed(UpError),
 }
 
 /// Brings a lab up and calls `announce` once, when every port forwards. In front it returns when the lab is down
@@ -102,22 +97,184 @@ impl UpErrorKind {
 /// # Errors
 /// [`UpError`] says what failed and what to do; nothing is left behind.
 pub fn up(options: &UpOptions, announce: impl FnOnce(&Running)) -> Result<(), UpError> {
-    let _ = (options, announce);
-    Err(UpError::failed("labs cannot be brought up yet"))
+    check(options)?;
+    if !options.detach {
+        return process::run(Orders::of(options, Mode::Front), announce);
+    }
+    let (_, mut process, running) = start(options, Mode::Detached, None)?;
+    announce(&running);
+    // It goes on by itself; should it have ended by now, this avoids a zombie.
+    let _ = process.try_wait();
+    Ok(())
 }
 
-/// Brings up a private copy; `detach` and `state_dir` of the options are ignored. Threads are no hindrance.
+/// Brings up a private copy; `detach` of the options is ignored. Threads are no hindrance.
 ///
 /// # Errors
 /// As [`up`].
 pub fn up_private(options: &UpOptions) -> Result<PrivateLab, UpError> {
-    let _ = options;
-    Err(UpError::failed("labs cannot be brought up yet"))
+    check(options)?;
+    let directory = private_directory()?;
+    let started = start(options, Mode::Private, Some(&directory));
+    let (orders, process, running) = started.inspect_err(|_| {
+        let _ = std::fs::remove_dir(&directory);
+    })?;
+    Ok(PrivateLab {
+        running,
+        orders: Some(orders),
+        process,
+    })
 }
 
-/// The hidden subcommand `daemon`: what a detached or private lab's process runs. Reads its orders from standard
-/// input and answers on standard output. Call it before any thread starts; the result is the process's exit code.
-#[must_use]
-pub fn main() -> u8 {
-    UpErrorKind::Failed.exit_code()
+impl Drop for PrivateLab {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        let _ = self.process.wait();
+    }
+}
+
+impl Io {
+    /// As the command line spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vnet => "vnet",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+impl UpError {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self {
+            kind: UpErrorKind::Failed,
+            message: message.into(),
+            remedy: None,
+        }
+    }
+
+    pub(crate) fn machine(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            kind: UpErrorKind::Machine,
+            ..Self::failed(message).with_remedy(remedy)
+        }
+    }
+
+    pub(crate) fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self {
+            remedy: Some(remedy.into()),
+            ..self
+        }
+    }
+}
+
+impl From<lab::Error> for UpError {
+    fn from(error: lab::Error) -> Self {
+        match error {
+            lab::Error::Machine { cause, remedy } => Self::machine(cause, remedy),
+            lab::Error::NotFound(message) => Self {
+                kind: UpErrorKind::NotFound,
+                ..Self::failed(message)
+            },
+            other => Self::failed(other.to_string()),
+        }
+    }
+}
+
+impl UpErrorKind {
+    /// The contract's exit code.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Machine => 5,
+            Self::NotFound => 3,
+            Self::Failed => 1,
+        }
+    }
+}
+
+fn check(options: &UpOptions) -> Result<(), UpError> {
+    if options.workers != 1 {
+        return Err(UpError::failed(format!(
+            "a lab is forwarded by 1 worker at present, not {}",
+            options.workers
+        )));
+    }
+    let ports = options.topology.vnets.iter();
+    for (vnet, port) in ports.filter_map(|vnet| Some((vnet, vnet.tun.as_ref()?))) {
+        if port.namespace == PortNamespace::Host && !options.allow_host {
+            return Err(UpError::failed(format!(
+                "vnets.{}.tun.namespace is host: the lab would change this machine's own network",
+                vnet.name
+            ))
+            .with_remedy("say `up --allow-host` if that is meant"));
+        }
+        if port.namespace != PortNamespace::Lab && !rustix::process::geteuid().is_root() {
+            return Err(UpError::failed(format!(
+                "vnets.{}.tun.namespace is a namespace outside the lab",
+                vnet.name
+            ))
+            .with_remedy("run as root, or leave `namespace` out"));
+        }
+    }
+    Ok(())
+}
+
+/// Starts this program again as the daemon, and waits until every port forwards.
+fn start(
+    options: &UpOptions,
+    mode: Mode,
+    state_dir: Option<&Path>,
+) -> Result<(ChildStdin, Child, Running), UpError> {
+    let broken = |error: std::io::Error| UpError::failed(format!("cannot start the daemon: {error}"));
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("daemon").stdin(Stdio::piped()).stdout(Stdio::piped());
+    if let Some(state_dir) = state_dir {
+        command.env("PEERLANE_STATE_DIR", state_dir);
+    }
+    let mut process = command.spawn().map_err(broken)?;
+    let (orders, answer) = (process.stdin.take(), process.stdout.take());
+    let mut orders = orders.ok_or_else(|| UpError::failed("the daemon has no standard input"))?;
+    let answer = answer.ok_or_else(|| UpError::failed("the daemon has no standard output"))?;
+    // A daemon that ended before reading all says why on its output.
+    let mut line = serde_json::to_vec(&Orders::of(options, mode)).map_err(|error| broken(error.into()))?;
+    line.push(b'\n');
+    let _ = orders.write_all(&line);
+    let mut line = String::new();
+    let read = BufReader::new(answer)
+        .take(ANSWER_LIMIT_BYTES)
+        .read_line(&mut line);
+    match read.ok().and_then(|_| serde_json::from_str(&line).ok()) {
+        Some(Readiness::Ready(running)) => Ok((orders, process, running)),
+        Some(Readiness::Failed(error)) => {
+            drop(orders);
+            let _ = process.wait();
+            Err(error)
+        }
+        None => {
+            drop(orders);
+            let end = process.wait().map_err(broken)?;
+            Err(died(end))
+        }
+    }
+}
+
+/// The longest line a daemon says: a few notes and a path.
+const ANSWER_LIMIT_BYTES: u64 = 1 << 20;
+
+fn died(end: ExitStatus) -> UpError {
+    UpError::failed(format!("the daemon ended before the lab was up: {end}"))
+        .with_remedy("what is left of the lab goes with the next command; run `peerlane list`")
+}
+
+/// A directory nobody else can enter, for the run directory of a private copy.
+fn private_directory() -> Result<PathBuf, UpError> {
+    use std::os::unix::fs::DirBuilderExt;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("peerlane-private-{}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+    made.map(|()| path.clone())
+        .map_err(|error| UpError::failed(format!("cannot make {}: {error}", path.display())))
 }

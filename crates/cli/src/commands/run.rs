@@ -1,6 +1,6 @@
 //! `up`, `down`, `list`: labs that run.
 
-use daemon::{RunDir, Running, UpOptions};
+use daemon::{Running, UpOptions};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -52,7 +52,6 @@ pub(crate) fn options(lab: Lab, io: Io) -> UpOptions {
         },
         workers: WORKERS,
         allow_host: false,
-        state_dir: None,
     }
 }
 
@@ -95,7 +94,7 @@ pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
 /// Takes a lab down.
 pub(crate) fn down(args: &LabArg, output: Output) -> Outcome {
     let listed = lab_ref::running(&LabRef::parse(args.lab.as_deref()))?;
-    daemon::down(&RunDir::of(&listed.name, None)).map_err(lab_ref::not_up)?;
+    daemon::down(&listed.name).map_err(lab_ref::not_up)?;
     let line = Farewell {
         name: listed.name,
         state: "Down",
@@ -106,7 +105,7 @@ pub(crate) fn down(args: &LabArg, output: Output) -> Outcome {
 
 /// Lists the labs; what dead ones left behind goes on the way.
 pub(crate) fn list(output: Output) -> Outcome {
-    let labs: Vec<ListedLab> = daemon::list(None)
+    let labs: Vec<ListedLab> = daemon::list()
         .map_err(lab_ref::not_up)?
         .into_iter()
         .map(|lab| ListedLab {

@@ -1,0 +1,137 @@
+//! Opens what a lab's ports need: a namespace and a TUN in it for every interface, or, after a restart, the ones the keeper holds.
+
+use std::os::fd::AsFd;
+
+use lab::{Keeper, LabSpec, Namespace, RunDir};
+use port::{Device, Offloads, Queue};
+
+use crate::up::{Io, UpError};
+
+/// The ports of a lab, in the order of their `PortId`s: that of the namespaces and their interfaces in the spec.
+#[derive(Debug, Default)]
+pub(crate) struct Ports {
+    pub(crate) namespaces: Vec<(String, Namespace)>,
+    pub(crate) devices: Vec<PortDevice>,
+}
+
+/// Where a port's packets enter and leave.
+#[derive(Debug)]
+pub(crate) struct PortDevice {
+    pub(crate) namespace: String,
+    pub(crate) interface: String,
+    pub(crate) offloads: Offloads,
+}
+
+/// Ports as they were opened: what is known of them, and by worker and port the queues.
+#[derive(Debug, Default)]
+pub(crate) struct Opened {
+    pub(crate) ports: Ports,
+    pub(crate) queues: Vec<Vec<Queue>>,
+}
+
+/// How to open ports that do not exist yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) io: Io,
+    /// Queues of each TUN.
+    pub(crate) workers: usize,
+    /// Give the namespaces names under /run/netns.
+    pub(crate) named: bool,
+}
+
+/// Makes every namespace and interface of `spec` and gives them to the keeper to hold. What was made before a failure
+/// goes with the keeper, and interfaces in namespaces that are not the lab's with their descriptors.
+///
+/// # Errors
+/// What could not be made, and why.
+pub(crate) fn open(
+    spec: &LabSpec,
+    keeper: &mut Keeper,
+    run_dir: &RunDir,
+    opening: Opening,
+) -> Result<Opened, UpError> {
+    let mut opened = Opened::default();
+    for wanted in &spec.namespaces {
+        let namespace = Namespace::of(wanted)?;
+        keeper.hold_namespace(&wanted.name, &namespace)?;
+        let devices = namespace.run(|| {
+            let devices = wanted.interfaces.iter().map(|interface| {
+                open_device(&interface.name, opening).map(|device| (interface.name.clone(), device))
+            });
+            let devices = devices.collect::<Result<Vec<_>, UpError>>()?;
+            lab::network::configure(wanted)?;
+            Ok::<_, UpError>(devices)
+        })??;
+        for (interface, device) in devices {
+            let queues: Vec<_> = device.fds.iter().map(AsFd::as_fd).collect();
+            keeper.hold_tun(&wanted.name, &interface, device.offloads.name(), &queues)?;
+            opened.push(&wanted.name, device);
+        }
+        if opening.named && wanted.place == lab::Place::Lab {
+            lab::netns_names::bind(run_dir, &wanted.name, &namespace)?;
+        }
+        opened.ports.namespaces.push((wanted.name.clone(), namespace));
+    }
+    Ok(opened)
+}
+
+/// Takes over what the keeper holds of `spec`. Programs and connections in the namespaces notice nothing.
+///
+/// # Errors
+/// The keeper does not hold what the spec says.
+pub(crate) fn adopt(spec: &LabSpec, keeper: &mut Keeper) -> Result<Opened, UpError> {
+    let mut opened = Opened::default();
+    for held in &spec.namespaces {
+        let namespace = keeper.namespaces(&held.name)?.network;
+        for interface in &held.interfaces {
+            let tun = keeper.tun(&held.name, &interface.name)?;
+            let offloads = Offloads::from_name(&tun.metadata).unwrap_or(Offloads::None);
+            let device = Device::from_fds(&interface.name, offloads, tun.queues)
+                .map_err(|error| UpError::failed(format!("{}: {error}", held.name)))?;
+            opened.push(&held.name, device);
+        }
+        opened.ports.namespaces.push((held.name.clone(), namespace));
+    }
+    Ok(opened)
+}
+
+impl Ports {
+    /// A namespace by name, without regard to case.
+    pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
+        let mut namespaces = self.namespaces.iter();
+        namespaces
+            .find(|(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, namespace)| namespace)
+    }
+}
+
+impl Opened {
+    fn push(&mut self, namespace: &str, device: Device) {
+        self.ports.devices.push(PortDevice {
+            namespace: namespace.to_owned(),
+            interface: device.name.clone(),
+            offloads: device.offloads,
+        });
+        for (worker, queue) in device.into_queues().into_iter().enumerate() {
+            if self.queues.len() <= worker {
+                self.queues.push(Vec::new());
+            }
+            self.queues[worker].push(queue);
+        }
+    }
+}
+
+/// In the calling thread's namespace.
+fn open_device(interface: &str, opening: Opening) -> Result<Device, UpError> {
+    let opened = match opening.io {
+        Io::Vnet => Device::open(interface, opening.workers, Offloads::Uso),
+        Io::Plain => port::plain::open(interface),
+    };
+    opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => UpError::machine(
+            error.to_string(),
+            "run `peerlane doctor`: it says what /dev/net/tun lacks",
+        ),
+        _ => UpError::failed(error.to_string()),
+    })
+}

@@ -1,0 +1,293 @@
+//! `POST /v1/probe`: packets between real sockets, and for those that got lost the engine's own record of why.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::stats::{RecentDrop, Stats};
+use packet::key::mapped;
+use packet::{FlowKey, Protocol};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::api::{ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
+use crate::exchange::{Exchange, Listeners, SOURCE_PORT, Seen};
+use crate::running::Lab;
+use crate::worker::monotonic_ns;
+
+/// Probes under way at once; the others wait their turn. Each has a thread and two sockets, and its packets must not
+/// wait for each other on two cores, or an answer could come later than a second.
+const AT_ONCE: usize = 32;
+
+/// What the lab's programs get to open their ports before a probe may take one.
+const PROGRAMS_START: Duration = Duration::from_secs(2);
+
+/// Who probes, and what is under way.
+#[derive(Debug)]
+pub(crate) struct Prober {
+    turns: Semaphore,
+    listeners: Listeners,
+    flows: Flows,
+    identifier: AtomicU16,
+}
+
+/// One 5-tuple as sockets name it.
+type Tuple = (String, IpAddr, u16, IpAddr, u16, ProbeProtocol);
+
+/// The 5-tuples under way: two sockets with the same one could not tell their answers apart.
+#[derive(Debug, Default)]
+struct Flows {
+    busy: Mutex<HashSet<Tuple>>,
+    freed: Condvar,
+}
+
+struct Busy<'a> {
+    flows: &'a Flows,
+    tuple: Tuple,
+}
+
+impl Prober {
+    pub(crate) fn new() -> Self {
+        Self {
+            turns: Semaphore::new(AT_ONCE),
+            listeners: Listeners::default(),
+            flows: Flows::default(),
+            identifier: AtomicU16::new(1),
+        }
+    }
+}
+
+/// Carries out one probe.
+///
+/// # Errors
+/// The request names a namespace or address that the sender does not have, for people.
+pub(crate) async fn probe(lab: &Arc<Lab>, request: ProbeRequest) -> Result<ProbeResult, String> {
+    check(lab, &request)?;
+    await_programs(lab, &request).await;
+    let _turn = lab
+        .prober
+        .turns
+        .acquire()
+        .await
+        .map_err(|error| error.to_string())?;
+    let started_ns = monotonic_ns();
+    let (sender, receiver) = oneshot::channel();
+    let (thread_lab, thread_request) = (Arc::clone(lab), request.clone());
+    std::thread::Builder::new()
+        .name(String::from("probe"))
+        .spawn(move || sender.send(exchange(&thread_lab, &thread_request)))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let seen = receiver
+        .await
+        .map_err(|_| String::from("the probe ended without a result"))??;
+    let source_port = (request.protocol != ProbeProtocol::Icmp).then_some(seen.source_port);
+    if let Some(latency) = seen.answered {
+        return Ok(ProbeResult {
+            result: ProbeOutcome::Allow,
+            reason: None,
+            nic: None,
+            path: None,
+            latency_us: Some(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)),
+            source_port,
+        });
+    }
+    let stats = lab.workers.stats().await;
+    let lost = find_drop(&stats, &request, seen.source_port, started_ns);
+    Ok(ProbeResult {
+        result: ProbeOutcome::Deny,
+        reason: lost.map(|(drop, _)| drop.reason.name().to_owned()),
+        nic: lost.and_then(|(drop, _)| lab.nic_name(drop.nic)),
+        path: lost.map(|(_, path)| path.to_owned()),
+        latency_us: None,
+        source_port,
+    })
+}
+
+fn check(lab: &Lab, request: &ProbeRequest) -> Result<(), String> {
+    for name in std::iter::once(&request.from).chain(&request.to) {
+        if lab.namespace(name).is_none() {
+            return Err(format!("lab {} has no namespace {name}", lab.name));
+        }
+    }
+    if request.source.is_ipv4() != request.destination.is_ipv4() {
+        return Err(format!(
+            "{} and {} are of different families",
+            request.source, request.destination
+        ));
+    }
+    if request.protocol != ProbeProtocol::Icmp && request.port == 0 {
+        return Err(String::from("Tcp and Udp need a port from 1 to 65535"));
+    }
+    Ok(())
+}
+
+/// A listener of ours on a port that a program of the VM is about to take would keep the program from starting.
+async fn await_programs(lab: &Lab, request: &ProbeRequest) {
+    if request.to.as_deref().is_some_and(|to| lab.has_programs(to)) {
+        tokio::time::sleep(PROGRAMS_START.saturating_sub(lab.started.elapsed())).await;
+    }
+}
+
+/// On a thread of its own: the sockets of one probe.
+fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<Seen, String> {
+    let prober = &lab.prober;
+    let wanted = request.source_port.unwrap_or(SOURCE_PORT);
+    let tuple = (
+        request.from.to_lowercase(),
+        request.source,
+        wanted,
+        request.destination,
+        request.port,
+        request.protocol,
+    );
+    // Echoes differ by their identifier.
+    let busy = match request.protocol {
+        ProbeProtocol::Icmp => None,
+        _ => Some(prober.flows.take(tuple)),
+    };
+    let missing = || format!("lab {} has no namespace {}", lab.name, request.from);
+    let exchange = Exchange {
+        from: lab.namespace(&request.from).ok_or_else(missing)?,
+        source: request.source,
+        to: request.to.as_deref().and_then(|to| lab.namespace(to)),
+        destination: request.destination,
+        listen: request.listen.unwrap_or(request.destination),
+        protocol: request.protocol,
+        port: request.port,
+        source_port: request.source_port,
+        identifier: prober.identifier.fetch_add(1, Ordering::Relaxed),
+    };
+    let seen = exchange.run(&prober.listeners);
+    drop(busy);
+    seen
+}
+
+impl Flows {
+    /// Waits until nobody else uses the 5-tuple.
+    fn take(&self, tuple: Tuple) -> Busy<'_> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        while !busy.insert(tuple.clone()) {
+            busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
+        }
+        Busy { flows: self, tuple }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.flows.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.remove(&self.tuple);
+        self.flows.freed.notify_all();
+    }
+}
+
+/// The latest loss of the packet (`forward`) or of its reply (`return`) since the probe began.
+fn find_drop<'a>(
+    stats: &'a [Stats],
+    request: &ProbeRequest,
+    source_port: u16,
+    started_ns: u64,
+) -> Option<(&'a RecentDrop, &'static str)> {
+    let protocol = match (request.protocol, request.destination) {
+        (ProbeProtocol::Tcp, _) => Protocol::TCP,
+        (ProbeProtocol::Udp, _) => Protocol::UDP,
+        (ProbeProtocol::Icmp, IpAddr::V4(_)) => Protocol::ICMP,
+        (ProbeProtocol::Icmp, IpAddr::V6(_)) => Protocol::ICMPV6,
+    };
+    // An echo has its identifier in both ports.
+    let destination_port = match request.protocol {
+        ProbeProtocol::Icmp => source_port,
+        _ => request.port,
+    };
+    let to = |destination| FlowKey {
+        source: mapped(request.source),
+        destination: mapped(destination),
+        source_port,
+        destination_port,
+        protocol,
+    };
+    // The receiver's own address differs from the one sent to where the fabric rewrites it.
+    let forward = [
+        to(request.destination),
+        to(request.listen.unwrap_or(request.destination)),
+    ];
+    let path = |key: &FlowKey| {
+        if forward.contains(key) {
+            Some("forward")
+        } else {
+            forward.contains(&key.reversed()).then_some("return")
+        }
+    };
+    let drops = stats.iter().flat_map(|stats| &stats.recent_drops);
+    let ours = drops.filter(|drop| drop.now_ns >= started_ns);
+    ours.filter_map(|drop| path(&drop.key).map(|path| (drop, path)))
+        .max_by_key(|(drop, _)| drop.now_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::DropReason;
+    use engine::snapshot::NicId;
+
+    use super::*;
+
+    fn request() -> ProbeRequest {
+        ProbeRequest {
+            from: String::from("web"),
+            source: "10.0.0.4".parse().unwrap(),
+            to: Some(String::from("db")),
+            destination: "10.1.0.4".parse().unwrap(),
+            listen: None,
+            protocol: ProbeProtocol::Tcp,
+            port: 5432,
+            source_port: None,
+        }
+    }
+
+    fn drop_of(key: FlowKey, reason: DropReason, now_ns: u64) -> RecentDrop {
+        RecentDrop {
+            key,
+            reason,
+            nic: Some(NicId(0)),
+            now_ns,
+        }
+    }
+
+    #[test]
+    fn a_denial_is_explained_by_the_latest_drop_of_its_own_packet_or_reply() {
+        let key = FlowKey {
+            source: mapped("10.0.0.4".parse().unwrap()),
+            destination: mapped("10.1.0.4".parse().unwrap()),
+            source_port: SOURCE_PORT,
+            destination_port: 5432,
+            protocol: Protocol::TCP,
+        };
+        let other = FlowKey {
+            destination_port: 22,
+            ..key
+        };
+        let stats = |recent_drops| {
+            [Stats {
+                recent_drops,
+                ..Stats::default()
+            }]
+        };
+        let find = |stats: &[Stats]| {
+            find_drop(stats, &request(), SOURCE_PORT, 100).map(|(drop, path)| (drop.reason, path))
+        };
+        let before = drop_of(key, DropReason::RouteNone, 99);
+        let foreign = drop_of(other, DropReason::FlowLimit, 120);
+        assert_eq!(find(&stats(vec![before, foreign])), None);
+        let forward = drop_of(key, DropReason::NsgInbound, 110);
+        assert_eq!(
+            find(&stats(vec![before, forward, foreign])),
+            Some((DropReason::NsgInbound, "forward"))
+        );
+        let back = drop_of(key.reversed(), DropReason::NoRoute, 130);
+        assert_eq!(
+            find(&stats(vec![forward, foreign, back])),
+            Some((DropReason::NoRoute, "return"))
+        );
+    }
+}

@@ -1,0 +1,534 @@
+//! The daemon's process: takes its orders, brings the lab up or adopts it, serves it, takes it down.
+
+use std::fs::File;
+use std::io::{self, BufRead, Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::WorkerOptions;
+use lab::run_dir::DaemonLock;
+use lab::{Keeper, LabSpec, RunDir};
+use model::Topology;
+use port::Offloads;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::LabFile;
+use crate::ports::{self, Opened, Opening, Ports};
+use crate::probe::Prober;
+use crate::publish::Published;
+use crate::running::{self, Lab};
+use crate::server::{self, Server, Stop};
+use crate::up::{Io, Readiness, Running, UpError, UpOptions};
+use crate::worker::Workers;
+use crate::{labs, log};
+
+/// The control socket in the run directory.
+pub(crate) const SOCKET: &str = "api.sock";
+/// The lab file can be this long; the orders hold it once, escaped.
+const ORDERS_LIMIT_BYTES: u64 = 64 << 20;
+/// Far longer than a thread takes to start on the busiest machine.
+const WORKERS_START: Duration = Duration::from_secs(10);
+/// The first generation of a daemon.
+const FIRST_GENERATION: u64 = 1;
+
+/// In which of its three lives a daemon is.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) enum Mode {
+    /// `up` itself.
+    Front,
+    /// A session of its own.
+    Detached,
+    /// Lives as long as its standard input.
+    Private,
+}
+
+/// What a daemon is to do: one line of JSON on its standard input.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Orders {
+    file: String,
+    text: String,
+    io: Io,
+    workers: usize,
+    mode: Mode,
+}
+
+/// What holds a lab together outside this process.
+#[derive(Debug)]
+struct Held {
+    run_dir: RunDir,
+    lock: DaemonLock,
+    keeper: Keeper,
+}
+
+/// A lab's namespaces and TUNs in this process's hands.
+#[derive(Debug)]
+struct Attached {
+    held: Held,
+    opened: Opened,
+    /// Made by this process, which undoes it when something fails; else adopted.
+    fresh: bool,
+}
+
+struct Control {
+    server: Server,
+    stops: mpsc::Receiver<Stop>,
+}
+
+/// Everything that can end a lab.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    /// The other side of a private lab's standard input.
+    user: Option<pipe::Receiver>,
+}
+
+/// Why a lab ends.
+#[derive(Debug)]
+enum End {
+    Signal,
+    Stop(Stop),
+    /// Its private user is gone.
+    Abandoned,
+    KeeperDied,
+}
+
+impl Orders {
+    pub(crate) fn of(options: &UpOptions, mode: Mode) -> Self {
+        Self {
+            file: match options.file.as_str() {
+                "-" => String::from("-"),
+                file => std::path::absolute(file)
+                    .map_or_else(|_| file.to_owned(), |path| path.display().to_string()),
+            },
+            text: options.text.clone(),
+            io: options.io,
+            workers: options.workers,
+            mode,
+        }
+    }
+}
+
+/// The hidden subcommand `daemon`: what a detached or private lab's process runs. Reads its orders from standard
+/// input and answers on standard output. Call it before any thread starts; the result is the process's exit code.
+#[must_use]
+pub fn main() -> u8 {
+    let failed = |error: UpError| {
+        say(&Readiness::Failed(error.clone()), std::io::stdout());
+        error.kind.exit_code()
+    };
+    let orders = match read_orders() {
+        Ok(orders) => orders,
+        Err(error) => return failed(error),
+    };
+    let answer = match rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3) {
+        Ok(answer) => answer,
+        Err(error) => return failed(UpError::failed(format!("cannot keep standard output: {error}"))),
+    };
+    if let Err(error) = leave_terminal(orders.mode) {
+        return failed(UpError::failed(format!("cannot leave the terminal: {error}")));
+    }
+    let mut answer = Some(std::fs::File::from(answer));
+    let result = run(orders, |running| {
+        if let Some(answer) = answer.take() {
+            say(&Readiness::Ready(running.clone()), answer);
+        }
+    });
+    match (result, answer) {
+        (Ok(()), _) => 0,
+        (Err(error), answer) => {
+            tracing::error!("{error}");
+            if let Some(answer) = answer {
+                say(&Readiness::Failed(error.clone()), answer);
+            }
+            error.kind.exit_code()
+        }
+    }
+}
+
+/// Brings a lab up, announces it, and returns when it is down again.
+///
+/// # Errors
+/// It did not come up, and nothing is left of it; or something of it could not be taken down.
+pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running)) -> Result<(), UpError> {
+    let source = model::Source::Text {
+        name: orders.file.clone(),
+        text: orders.text.clone(),
+    };
+    let loaded = model::load(source)
+        .map_err(|_| UpError::failed("the lab file is not valid; `peerlane validate` says why"))?;
+    let spec = LabSpec::of(&loaded.topology)?;
+    let (run_dir, lock) = RunDir::create(&spec.name)?;
+    // From here on a signal ends the lab in order, once it is up. None of this starts a thread.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| cannot("start the control side", &error))?;
+    let ends = {
+        let _inside = runtime.enter();
+        Ends::watch(orders.mode).map_err(|error| cannot("watch for signals", &error))?
+    };
+    raise_descriptor_limit();
+    let attached = match attach(run_dir, lock, &spec, &orders) {
+        Ok(attached) => attached,
+        Err(error) => {
+            tracing::error!("{error}");
+            return Err(error);
+        }
+    };
+    runtime.block_on(serve(orders, loaded.topology, spec, attached, ends, announce))
+}
+
+impl Attached {
+    /// Ends programs, namespaces and names, and removes the run directory.
+    fn dismantle(self, spec: &LabSpec) -> Result<(), UpError> {
+        withdraw(spec, &self.opened.ports);
+        drop(self.opened);
+        let stopped = self.held.keeper.stop();
+        remove(&self.held.run_dir, self.held.lock)?;
+        Ok(stopped?)
+    }
+}
+
+/// Namespaces and TUNs of the lab: the ones a keeper holds since an earlier daemon, or new ones.
+fn attach(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, orders: &Orders) -> Result<Attached, UpError> {
+    log::start(&run_dir, orders.mode).map_err(|error| cannot("write the log", &error))?;
+    match Keeper::connect(&run_dir) {
+        Ok(mut keeper) => {
+            if !lab::rootless::privileged() {
+                keeper.join_user_namespace()?;
+            }
+            match keeper.spec()? {
+                Some(held) if held == *spec => {
+                    let opened = ports::adopt(spec, &mut keeper)?;
+                    let held = Held {
+                        run_dir,
+                        lock,
+                        keeper,
+                    };
+                    return Ok(Attached {
+                        held,
+                        opened,
+                        fresh: false,
+                    });
+                }
+                Some(_) => {
+                    let name = &spec.name;
+                    return Err(UpError::failed(format!(
+                        "lab {name} still runs without its daemon, with other VMs or addresses than this file has"
+                    ))
+                    .with_remedy(format!("`peerlane down {name}` first, or use the file it was started from")));
+                }
+                // The daemon died while it made the lab.
+                None => keeper.stop()?,
+            }
+        }
+        Err(lab::Error::NotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    make(run_dir, lock, spec, orders)
+}
+
+/// A new lab; nothing is left of it when something fails.
+fn make(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, orders: &Orders) -> Result<Attached, UpError> {
+    let started = (|| {
+        if !lab::rootless::privileged() {
+            lab::rootless::enter_user_namespace()?;
+        }
+        lab::keeper::start(&run_dir, &lab::keeper::Launch::default())
+    })();
+    let mut keeper = match started {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            let _ = remove(&run_dir, lock);
+            return Err(error.into());
+        }
+    };
+    let opening = Opening {
+        io: orders.io,
+        workers: orders.workers,
+        // Only real root may write /run/netns, and a private copy may share its name with a lab that runs.
+        named: orders.mode != Mode::Private && !running::in_user_namespace(),
+    };
+    let opened = ports::open(spec, &mut keeper, &run_dir, opening);
+    let held = Held {
+        run_dir,
+        lock,
+        keeper,
+    };
+    match opened {
+        Ok(opened) => Ok(Attached {
+            held,
+            opened,
+            fresh: true,
+        }),
+        Err(error) => {
+            let attached = Attached {
+                held,
+                opened: Opened::default(),
+                fresh: true,
+            };
+            if let Err(left) = attached.dismantle(spec) {
+                tracing::error!("undo: {left}");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Forwards until the end of the lab.
+async fn serve(
+    orders: Orders,
+    topology: Topology,
+    spec: LabSpec,
+    mut attached: Attached,
+    ends: Ends,
+    announce: impl FnOnce(&Running),
+) -> Result<(), UpError> {
+    let forwarding = forward(&orders, topology, &spec, &mut attached).await;
+    let (lab, control) = match forwarding {
+        Ok(forwarding) => forwarding,
+        Err(error) => {
+            // An adopted lab's programs go on, and `up` may be tried again.
+            if attached.fresh
+                && let Err(left) = attached.dismantle(&spec)
+            {
+                tracing::error!("undo: {left}");
+            }
+            return Err(error);
+        }
+    };
+    tracing::info!("lab {} is running", lab.name);
+    announce(&Running {
+        name: lab.name.clone(),
+        pid: std::process::id(),
+        socket: attached.held.run_dir.file(SOCKET),
+        notes: notes(&lab),
+    });
+    let Control { server, mut stops } = control;
+    let end = ends.first(&mut stops, &attached.held.keeper).await;
+    tracing::info!("lab {} ends: {end:?}", lab.name);
+    lab.workers.stop();
+    let mut result = attached.dismantle(&spec);
+    if let End::KeeperDied = end {
+        result = Err(UpError::failed(format!(
+            "the keeper of lab {} died, and with it its programs and namespaces",
+            lab.name
+        )));
+    }
+    if let End::Stop(answer) = end {
+        let _ = answer.send(result.as_ref().map_err(ToString::to_string).copied());
+        server.drain().await;
+    }
+    result
+}
+
+/// Starts what moves packets and answers questions, then the lab's programs.
+async fn forward(
+    orders: &Orders,
+    topology: Topology,
+    spec: &LabSpec,
+    attached: &mut Attached,
+) -> Result<(Arc<Lab>, Control), UpError> {
+    let compiled = control::compile(&topology, FIRST_GENERATION);
+    let owners = compiled.provenance.ports;
+    let Opened { ports, mut queues } = std::mem::take(&mut attached.opened);
+    if owners.len() != ports.devices.len() {
+        return Err(UpError::failed(format!(
+            "the tables have {} ports and the lab has {}: this is a defect of peerlane",
+            owners.len(),
+            ports.devices.len()
+        )));
+    }
+    queues.resize_with(queues.len().max(1), Vec::new);
+    let published = Arc::new(Published::new(queues.len()));
+    published.publish(compiled.snapshot);
+    let workers = Workers::start(queues, WorkerOptions::default(), &published)
+        .map_err(|error| cannot("start the workers", &error))?;
+    workers.wake();
+    if !published.retired(FIRST_GENERATION, WORKERS_START) {
+        return Err(UpError::failed("the workers do not begin to forward"));
+    }
+    let lab = Arc::new(Lab {
+        name: spec.name.clone(),
+        file: LabFile {
+            file: orders.file.clone(),
+            text: orders.text.clone(),
+        },
+        io: orders.io,
+        topology,
+        spec: spec.clone(),
+        owners,
+        published,
+        workers,
+        ports,
+        prober: Prober::new(),
+        started: Instant::now(),
+    });
+    let run_dir = &attached.held.run_dir;
+    let listener =
+        server::listen(&run_dir.file(SOCKET)).map_err(|error| cannot("open the control socket", &error))?;
+    labs::remember(run_dir, &orders.file).map_err(|error| cannot("write to the run directory", &error))?;
+    if attached.fresh {
+        for namespace in &spec.namespaces {
+            for command in &namespace.run {
+                attached.held.keeper.spawn(&namespace.name, command)?;
+            }
+        }
+        attached.held.keeper.hold_spec(spec)?;
+    }
+    let (sender, stops) = mpsc::channel(1);
+    let server = Server::start(listener, Arc::clone(&lab), sender);
+    Ok((lab, Control { server, stops }))
+}
+
+/// The last step: names and directory; then the lab may come up again.
+fn remove(run_dir: &RunDir, lock: DaemonLock) -> Result<(), UpError> {
+    lab::netns_names::unbind_all(run_dir)?;
+    std::fs::remove_dir_all(run_dir.path()).map_err(|error| cannot("remove the run directory", &error))?;
+    drop(lock);
+    Ok(())
+}
+
+/// Removes what the lab left in namespaces that are not its own.
+fn withdraw(spec: &LabSpec, ports: &Ports) {
+    let foreign = spec
+        .namespaces
+        .iter()
+        .filter(|namespace| namespace.place != lab::Place::Lab);
+    for wanted in foreign {
+        let Some(namespace) = ports.namespace(&wanted.name) else {
+            continue;
+        };
+        match namespace.run(|| lab::network::unconfigure(wanted)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => tracing::error!("{}: {error}", wanted.name),
+        }
+    }
+}
+
+fn notes(lab: &Lab) -> Vec<String> {
+    let least = lab.ports.devices.iter().map(|device| device.offloads).min();
+    match least {
+        Some(least) if lab.io == Io::Vnet && least < Offloads::Uso => vec![format!(
+            "this kernel's TUN takes offloads up to {least} only; large transfers are slower than they could be"
+        )],
+        _ => Vec::new(),
+    }
+}
+
+impl Ends {
+    fn watch(mode: Mode) -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            user: match mode {
+                Mode::Private => {
+                    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+                    Some(pipe::Receiver::from_owned_fd(stdin)?)
+                }
+                Mode::Front | Mode::Detached => None,
+            },
+        })
+    }
+
+    /// Waits for the first reason to end.
+    async fn first(mut self, stops: &mut mpsc::Receiver<Stop>, keeper: &Keeper) -> End {
+        let keeper_died = async {
+            match watch_keeper(keeper) {
+                Ok(died) => drop(died.await),
+                Err(error) => {
+                    tracing::warn!("the keeper is not watched: {error}");
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let abandoned = async {
+            match &mut self.user {
+                // Nothing more is written there; reading ends when the other side is gone.
+                Some(user) => while user.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {},
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(stop) = stops.recv() => End::Stop(stop),
+            _ = self.interrupt.recv() => End::Signal,
+            _ = self.terminate.recv() => End::Signal,
+            _ = self.hangup.recv() => End::Signal,
+            () = abandoned => End::Abandoned,
+            () = keeper_died => End::KeeperDied,
+        }
+    }
+}
+
+/// A thread that waits for the keeper's end. It lives as long as this process.
+fn watch_keeper(keeper: &Keeper) -> io::Result<oneshot::Receiver<()>> {
+    let liveness = keeper.liveness().try_clone_to_owned()?;
+    let (died, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(String::from("keeper-watch"))
+        .spawn(move || {
+            let ended = |fd: &OwnedFd| poll(&mut [PollFd::new(fd, PollFlags::IN)], None);
+            while let Err(Errno::INTR) = ended(&liveness) {}
+            died.send(())
+        })?;
+    Ok(receiver)
+}
+
+fn cannot(what: &str, error: &io::Error) -> UpError {
+    UpError::failed(format!("cannot {what}: {error}"))
+}
+
+fn read_orders() -> Result<Orders, UpError> {
+    let mut line = Vec::new();
+    let input = io::stdin().lock();
+    input
+        .take(ORDERS_LIMIT_BYTES)
+        .read_until(b'\n', &mut line)
+        .map_err(|error| cannot("read the orders", &error))?;
+    serde_json::from_slice(&line).map_err(|error| {
+        UpError::failed(format!(
+            "`peerlane daemon` is started by `peerlane up` alone: {error}"
+        ))
+    })
+}
+
+/// Whoever asked may be gone; the lab's state is the same then.
+fn say(readiness: &Readiness, mut to: impl Write) {
+    if let Ok(mut line) = serde_json::to_vec(readiness) {
+        line.push(b'\n');
+        let _ = to.write_all(&line).and_then(|()| to.flush());
+    }
+}
+
+/// Output goes to the log from now on; a detached daemon survives the terminal it was started from.
+fn leave_terminal(mode: Mode) -> io::Result<()> {
+    let null: OwnedFd = File::options().read(true).write(true).open("/dev/null")?.into();
+    rustix::stdio::dup2_stdout(&null)?;
+    if mode == Mode::Detached {
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::process::setsid()?;
+    }
+    Ok(())
+}
+
+/// A lab of hundreds of VMs needs two descriptors for each.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}

@@ -1,0 +1,187 @@
+//! The control socket: HTTP/1 with JSON bodies on a unix socket that only the lab's own user and root may use.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, State as Extract};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::api::{ErrorBody, Flow, LabFile, PortState, ProbeRequest, State};
+use crate::running::Lab;
+use crate::{api, probe};
+
+/// The largest request body: a probe is some hundred bytes.
+const BODY_LIMIT_BYTES: usize = 64 << 10;
+/// A client that says nothing for so long is gone.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS: usize = 256;
+
+/// How long a stopped daemon waits for its last answers to be read.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// An order to take the lab down; answered when nothing is left of it.
+pub(crate) type Stop = oneshot::Sender<Result<(), String>>;
+
+/// The accepting side.
+#[derive(Debug)]
+pub(crate) struct Server {
+    connections: Arc<Semaphore>,
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    lab: Arc<Lab>,
+    stop: mpsc::Sender<Stop>,
+}
+
+/// An answer that is not 2xx.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+/// Makes the socket, for its owner alone.
+///
+/// # Errors
+/// The path is too long, or the directory cannot be written.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    rustix::fs::chmod(path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    Ok(listener)
+}
+
+impl Server {
+    /// Serves until the runtime ends. Orders to stop go to `stop`.
+    pub(crate) fn start(listener: UnixListener, lab: Arc<Lab>, stop: mpsc::Sender<Stop>) -> Self {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        tokio::spawn(accept(
+            listener,
+            router(Shared { lab, stop }),
+            Arc::clone(&connections),
+        ));
+        Self { connections }
+    }
+
+    /// Waits, a moment at most, until the answers under way are written.
+    pub(crate) async fn drain(self) {
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(DRAIN, self.connections.acquire_many(all)).await;
+    }
+}
+
+async fn accept(listener: UnixListener, router: Router, connections: Arc<Semaphore>) {
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else {
+            return;
+        };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("control socket: cannot accept: {error}");
+                // Out of descriptors, most likely; trying again at once would only spin.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if !may_control(&stream) {
+            tracing::warn!("control socket: a process of another user was turned away");
+            continue;
+        }
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!("control socket: {error}");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// The same user, or root. In a user namespace every other user of the machine shows as the overflow uid; of those
+/// only root gets past the modes of the directory and of the socket.
+fn may_control(stream: &UnixStream) -> bool {
+    const OVERFLOW_UID: u32 = 65_534;
+    let Ok(peer) = stream.peer_cred().map(|peer| peer.uid()) else {
+        return false;
+    };
+    let own = rustix::process::geteuid().as_raw();
+    peer == own || peer == 0 || (peer == OVERFLOW_UID && crate::running::in_user_namespace())
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/v1/state", get(state))
+        .route("/v1/ports", get(ports))
+        .route("/v1/drops", get(drops))
+        .route("/v1/flows", get(flows))
+        .route("/v1/lab", get(lab_file))
+        .route("/v1/probe", post(run_probe))
+        .route("/v1/stop", post(stop))
+        .fallback(|| async { Refusal(StatusCode::NOT_FOUND, String::from("no such resource")) })
+        .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .with_state(shared)
+}
+
+async fn state(Extract(shared): Extract<Shared>) -> Json<State> {
+    Json(shared.lab.state().await)
+}
+
+async fn ports(Extract(shared): Extract<Shared>) -> Json<Vec<PortState>> {
+    Json(shared.lab.ports().await)
+}
+
+async fn drops(Extract(shared): Extract<Shared>) -> Json<Vec<api::Drop>> {
+    Json(shared.lab.drops().await)
+}
+
+async fn flows(Extract(shared): Extract<Shared>) -> Json<Vec<Flow>> {
+    Json(shared.lab.flows().await)
+}
+
+async fn lab_file(Extract(shared): Extract<Shared>) -> Json<LabFile> {
+    Json(shared.lab.file.clone())
+}
+
+async fn run_probe(Extract(shared): Extract<Shared>, Json(request): Json<ProbeRequest>) -> Response {
+    match probe::probe(&shared.lab, request).await {
+        Ok(result) => Json(result).into_response(),
+        Err(message) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, message).into_response(),
+    }
+}
+
+async fn stop(Extract(shared): Extract<Shared>) -> Response {
+    let (sender, receiver) = oneshot::channel();
+    let refused =
+        |message: &str| Refusal(StatusCode::INTERNAL_SERVER_ERROR, message.to_owned()).into_response();
+    if shared.stop.send(sender).await.is_err() {
+        return refused("the lab is being taken down already");
+    }
+    match receiver.await {
+        Ok(Ok(())) => Json(()).into_response(),
+        Ok(Err(message)) => refused(&message),
+        Err(_) => refused("the daemon ended before the lab was down; run `peerlane down` again"),
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, message) = self;
+        (status, Json(ErrorBody { message })).into_response()
+    }
+}

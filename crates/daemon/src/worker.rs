@@ -1,0 +1,351 @@
+//! A forwarding thread: reads bursts from the ports, lets the engine decide, writes what it forwards.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use engine::DropReason;
+use engine::snapshot::PortId;
+use engine::stats::{Flow, Stats};
+use engine::{Verdict, WorkerOptions};
+use packet::Burst;
+use port::{Queue, WriteError};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
+
+use crate::publish::Published;
+
+/// Packets read from one port before the next has its turn: enough to share the cost of a burst, few enough that
+/// 64 buffers of 64 KiB stay within a core's cache share and that a busy port does not make the others wait.
+const BURST: usize = 64;
+/// Ports that one call to the kernel reports as readable; the rest come with the next call.
+const EVENTS: usize = 128;
+/// Reads of a port that may fail in a row before it counts as gone: an error that stays is reported for ever, and a
+/// level-triggered loop would spin on it.
+const FAILED_READS: u32 = 64;
+/// The epoll token of the mailbox; ports have their index.
+const MAIL: u64 = u64::MAX;
+
+/// What a worker is asked for, between two bursts.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Stats(oneshot::Sender<Stats>),
+    Flows(oneshot::Sender<Vec<Flow>>),
+    /// By port: does it still forward.
+    Alive(oneshot::Sender<Vec<bool>>),
+    Stop,
+}
+
+/// The way to a running worker.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    mail: crossbeam::channel::Sender<Ask>,
+    wake: Arc<OwnedFd>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// All workers of a lab. They stop when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    handles: Vec<Handle>,
+}
+
+struct Slot {
+    queue: Queue,
+    alive: bool,
+    failed_reads: u32,
+}
+
+struct Worker {
+    number: usize,
+    engine: engine::Worker,
+    published: Arc<Published>,
+    /// By [`PortId`].
+    ports: Vec<Slot>,
+    epoll: OwnedFd,
+    wake: Arc<OwnedFd>,
+    mail: crossbeam::channel::Receiver<Ask>,
+    burst: Burst,
+    verdicts: Vec<Verdict>,
+}
+
+impl Workers {
+    /// Starts one worker per entry of `queues`, each with its queue of every port, by [`PortId`].
+    ///
+    /// # Errors
+    /// The kernel has no more threads or descriptors; nothing runs then.
+    pub(crate) fn start(
+        queues: Vec<Vec<Queue>>,
+        options: WorkerOptions,
+        published: &Arc<Published>,
+    ) -> io::Result<Self> {
+        let mut workers = Self {
+            handles: Vec::with_capacity(queues.len()),
+        };
+        for (number, queues) in queues.into_iter().enumerate() {
+            let (sender, receiver) = crossbeam::channel::unbounded();
+            let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            let worker = Worker::new(number, queues, options, published, &wake, receiver)?;
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || worker.run())?;
+            workers.handles.push(Handle {
+                mail: sender,
+                wake,
+                thread: Mutex::new(Some(thread)),
+            });
+        }
+        Ok(workers)
+    }
+
+    /// Asks every worker for its counters.
+    pub(crate) async fn stats(&self) -> Vec<Stats> {
+        self.ask(Ask::Stats).await
+    }
+
+    /// Asks every worker for its records of NSG state.
+    pub(crate) async fn flows(&self) -> Vec<Vec<Flow>> {
+        self.ask(Ask::Flows).await
+    }
+
+    /// Asks every worker which ports it still forwards to, by [`PortId`].
+    pub(crate) async fn alive(&self) -> Vec<Vec<bool>> {
+        self.ask(Ask::Alive).await
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Makes every worker look at its mailbox and at the published snapshot.
+    pub(crate) fn wake(&self) {
+        for handle in &self.handles {
+            handle.wake();
+        }
+    }
+
+    /// Ends the workers and waits for them; their queues are closed then.
+    pub(crate) fn stop(&self) {
+        for handle in &self.handles {
+            // A worker that is gone needs no order to stop.
+            let _ = handle.mail.send(Ask::Stop);
+            handle.wake();
+        }
+        for handle in &self.handles {
+            let thread = handle
+                .thread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(thread) = thread {
+                let _ = thread.join();
+            }
+        }
+    }
+
+    async fn ask<T>(&self, ask: impl Fn(oneshot::Sender<T>) -> Ask) -> Vec<T> {
+        let mut answers = Vec::with_capacity(self.handles.len());
+        for handle in &self.handles {
+            let (sender, receiver) = oneshot::channel();
+            if handle.mail.send(ask(sender)).is_ok() {
+                handle.wake();
+                answers.push(receiver);
+            }
+        }
+        let mut all = Vec::with_capacity(answers.len());
+        for answer in answers {
+            all.extend(answer.await);
+        }
+        all
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Handle {
+    fn wake(&self) {
+        // It fails only when the counter is full, and then the worker is about to wake anyway.
+        let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+impl Worker {
+    fn new(
+        number: usize,
+        queues: Vec<Queue>,
+        options: WorkerOptions,
+        published: &Arc<Published>,
+        wake: &Arc<OwnedFd>,
+        mail: crossbeam::channel::Receiver<Ask>,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let readable = epoll::EventFlags::IN;
+        epoll::add(&epoll, &**wake, epoll::EventData::new_u64(MAIL), readable)?;
+        for (port, queue) in queues.iter().enumerate() {
+            let token = epoll::EventData::new_u64(port as u64);
+            if let Some(fd) = queue.fd() {
+                epoll::add(&epoll, fd, token, readable)?;
+            }
+        }
+        let slot = |queue| Slot {
+            queue,
+            alive: true,
+            failed_reads: 0,
+        };
+        Ok(Self {
+            number,
+            engine: engine::Worker::new(options, unguessable()),
+            published: Arc::clone(published),
+            ports: queues.into_iter().map(slot).collect(),
+            epoll,
+            wake: Arc::clone(wake),
+            mail,
+            burst: Burst::new(BURST),
+            verdicts: Vec::with_capacity(BURST),
+        })
+    }
+
+    fn run(mut self) {
+        let _guard = AbortOnPanic;
+        if let Err(error) = drop_capabilities() {
+            tracing::warn!("worker {}: keeps its capabilities: {error}", self.number);
+        }
+        let mut events = Vec::with_capacity(EVENTS);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    tracing::error!("worker {}: cannot wait for packets: {error}", self.number);
+                    return;
+                }
+            }
+            for event in &events {
+                match event.data.u64() {
+                    MAIL => {
+                        if !self.read_mail() {
+                            return;
+                        }
+                    }
+                    port => self.serve(port as usize),
+                }
+            }
+        }
+    }
+
+    /// One burst of one port, from the first read to the last write.
+    fn serve(&mut self, port: usize) {
+        let snapshot = self.published.load(self.number);
+        let Some(slot) = self.ports.get_mut(port) else {
+            return;
+        };
+        self.burst.clear();
+        let read = slot.queue.read_burst(&mut self.burst);
+        let now_ns = monotonic_ns();
+        if self.burst.length > 0 {
+            slot.failed_reads = 0;
+            let id = PortId(u32::try_from(port).unwrap_or(u32::MAX));
+            self.engine
+                .process(&snapshot, now_ns, id, &mut self.burst, &mut self.verdicts);
+            self.transmit(now_ns);
+        }
+        if let Err(error) = read {
+            self.read_failed(port, &error);
+        }
+    }
+
+    fn transmit(&mut self, now_ns: u64) {
+        let packets = self.burst.filled_mut().iter_mut();
+        for (index, (packet, verdict)) in packets.zip(&self.verdicts).enumerate() {
+            let Verdict::Forward { port, .. } = *verdict else {
+                continue;
+            };
+            let lost = match self.ports.get_mut(port.index()) {
+                Some(slot) if slot.alive => match slot.queue.write(packet) {
+                    Ok(()) => continue,
+                    Err(WriteError::Full) => DropReason::PortFull,
+                    // Not yet the end of the port: it may be down for a while. Reading says when it is gone.
+                    Err(WriteError::Gone) => DropReason::PortGone,
+                    Err(WriteError::Refused) => DropReason::MalformedVnetHeader,
+                },
+                _ => DropReason::PortGone,
+            };
+            self.engine.lost(index, lost, now_ns);
+        }
+    }
+
+    /// Takes a port out of service when it cannot be read any more. The others lose nothing.
+    fn read_failed(&mut self, port: usize, error: &io::Error) {
+        let Some(slot) = self.ports.get_mut(port) else {
+            return;
+        };
+        slot.failed_reads += 1;
+        if slot.alive && (port::queue::is_gone(error) || slot.failed_reads >= FAILED_READS) {
+            slot.alive = false;
+            if let Some(fd) = slot.queue.fd() {
+                let _ = epoll::delete(&self.epoll, fd);
+            }
+            tracing::warn!("port {port} is gone: {error}; packets for it are dropped as PortGone");
+        }
+    }
+
+    /// False: the worker is to end.
+    fn read_mail(&mut self) -> bool {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&*self.wake, &mut count);
+        // An idle worker passes to the published generation here.
+        drop(self.published.load(self.number));
+        while let Ok(ask) = self.mail.try_recv() {
+            // Whoever asked may have gone; that is its own affair.
+            match ask {
+                Ask::Stats(answer) => drop(answer.send(self.engine.stats())),
+                Ask::Flows(answer) => drop(answer.send(self.engine.flows(monotonic_ns()))),
+                Ask::Alive(answer) => {
+                    drop(answer.send(self.ports.iter().map(|slot| slot.alive).collect()));
+                }
+                Ask::Stop => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC, the clock of the engine.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// A dead worker in a living daemon would be half a lab: the process goes, and `up` adopts the lab.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// A thread that reads hostile packets needs no privilege: its descriptors are open.
+fn drop_capabilities() -> rustix::io::Result<()> {
+    let none = rustix::thread::CapabilitySets {
+        effective: rustix::thread::CapabilitySet::empty(),
+        permitted: rustix::thread::CapabilitySet::empty(),
+        inheritable: rustix::thread::CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, none)
+}
+
+/// A seed that nobody who sends packets can guess: the standard library's hash keys come from the kernel.
+fn unguessable() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
