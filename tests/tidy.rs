@@ -207,17 +207,17 @@ fn promises(markdown: &str) -> (BTreeSet<String>, BTreeSet<String>) {
             line.split('`').skip(1).step_by(2).collect()
         };
         for span in spans {
-            let mut parts = span.split_whitespace().peekable();
-            while let Some(part) = parts.next() {
-                if part == "peerlane" || part.ends_with("/peerlane") {
-                    if let Some(next) = parts.peek() {
-                        if next.chars().all(|c| c.is_ascii_lowercase()) {
-                            commands.insert((*next).to_owned());
-                        }
-                    }
-                }
-                if let Some(script) = part.strip_prefix("scripts/") {
-                    scripts.insert(script.to_owned());
+            let parts: Vec<&str> = span.split_whitespace().collect();
+            scripts.extend(
+                parts
+                    .iter()
+                    .filter_map(|part| part.strip_prefix("scripts/"))
+                    .map(str::to_owned),
+            );
+            for pair in parts.windows(2) {
+                let ours = pair[0] == "peerlane" || pair[0].ends_with("/peerlane");
+                if ours && pair[1].chars().all(|c| c.is_ascii_lowercase()) {
+                    commands.insert(pair[1].to_owned());
                 }
             }
         }
