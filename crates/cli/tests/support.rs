@@ -15,6 +15,9 @@ use serde_json::Value;
 /// `nobody`: an ordinary user without any privilege.
 const NOBODY: u32 = 65534;
 
+/// In the environment of every process that a test starts, directly or not.
+const MARK: &str = "PEERLANE_TEST";
+
 /// Who runs the binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
@@ -54,9 +57,11 @@ pub(crate) struct Ran {
 impl Peerlane {
     pub(crate) fn new(user: User) -> Self {
         let dir = std::env::temp_dir().join(unique("peerlane-test"));
-        fs::create_dir_all(dir.join("state")).unwrap();
-        fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
-        fs::set_permissions(dir.join("state"), Permissions::from_mode(0o700)).unwrap();
+        for (directory, mode) in [("", 0o755), ("state", 0o700), ("tmp", 0o700)] {
+            let directory = dir.join(directory);
+            fs::create_dir_all(&directory).unwrap();
+            fs::set_permissions(&directory, Permissions::from_mode(mode)).unwrap();
+        }
         let mut binary = PathBuf::from(env!("CARGO_BIN_EXE_peerlane"));
         if user == User::Nobody {
             // The target directory may lie where only its owner looks.
@@ -64,7 +69,9 @@ impl Peerlane {
             fs::copy(&binary, &copy).unwrap();
             fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
             binary = copy;
-            chown(dir.join("state"), Some(NOBODY), Some(NOBODY)).unwrap();
+            for own in ["state", "tmp"] {
+                chown(dir.join(own), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
         }
         Self {
             user,
@@ -111,6 +118,8 @@ impl Peerlane {
         command
             .args(arguments)
             .env("PEERLANE_STATE_DIR", self.state_dir())
+            .env("TMPDIR", self.dir.join("tmp"))
+            .env(MARK, &self.dir)
             .env_remove("NO_COLOR")
             .current_dir(&self.dir);
         if self.user == User::Nobody {
@@ -204,7 +213,7 @@ impl Peerlane {
     /// Every process that was started by the binary of this test, with its command line. A process that has ended and
     /// waits for its parent does not count.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
-        let wanted = format!("PEERLANE_STATE_DIR={}", self.state_dir().display());
+        let wanted = format!("{MARK}={}", self.dir.display());
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry
@@ -233,12 +242,12 @@ impl Peerlane {
             .into_iter()
             .map(|(pid, line)| format!("process {pid} {line}"))
             .collect();
-        if let Ok(entries) = fs::read_dir(self.state_dir()) {
-            left.extend(
-                entries
-                    .flatten()
-                    .map(|entry| format!("file {}", entry.path().display())),
-            );
+        for directory in ["state", "tmp"] {
+            let entries = fs::read_dir(self.dir.join(directory))
+                .into_iter()
+                .flatten()
+                .flatten();
+            left.extend(entries.map(|entry| format!("file {}", entry.path().display())));
         }
         if let Ok(names) = fs::read_dir("/run/netns") {
             let names = names
