@@ -1,11 +1,95 @@
 //! Ending a lab: daemon, keeper, programs, names, run directory.
 
-use crate::error::{Error, Result};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::error::{Attempt, Error, Result};
+use crate::keeper_client::Keeper;
+use crate::run_dir::RunDir;
+
+/// A daemon that is asked to end takes its lab down in well under a second.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
+
+/// After SIGKILL only a process stuck in the kernel is still there.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Takes a lab down: SIGTERM to its daemon (SIGKILL after 5 s), then its keeper, then what is left on disk.
 ///
 /// # Errors
 /// [`Error::NotFound`] when no such lab runs and nothing of it was left; a process that survives SIGKILL.
 pub fn stop(lab: &str) -> Result<()> {
-    Err(Error::NotFound(format!("not built yet: {lab}")))
+    let nothing = || Error::NotFound(format!("no lab named {lab} runs"));
+    let run_dir = RunDir::existing(lab)?.ok_or_else(nothing)?;
+    stop_daemon(&run_dir)?;
+    let Some(lock) = run_dir.try_lock()? else {
+        // The daemon removed everything by itself, or another `up` was faster.
+        return Ok(());
+    };
+    if run_dir.keeper_alive() {
+        Keeper::connect(&run_dir)?.stop()?;
+    }
+    run_dir.remove(lock)
+}
+
+fn stop_daemon(run_dir: &RunDir) -> Result<()> {
+    if !run_dir.daemon_alive() {
+        return Ok(());
+    }
+    let Some(pid) = run_dir.daemon_pid().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        pidfd => pidfd.attempt(|| format!("open process {}", pid.as_raw_pid()))?,
+    };
+    // The lock is still held by the process that wrote this id: the descriptor cannot be of a later one.
+    if run_dir.daemon_alive() && run_dir.daemon_pid() == Some(pid.as_raw_pid()) {
+        end(pidfd.as_fd(), Signal::TERM, DAEMON_PATIENCE, "the daemon")?;
+    }
+    Ok(())
+}
+
+/// Sends a signal, and SIGKILL when the process outlives `patience`; returns when it is dead.
+pub(crate) fn end(
+    pidfd: BorrowedFd<'_>,
+    signal: Signal,
+    patience: Duration,
+    who: &'static str,
+) -> Result<()> {
+    signal_process(pidfd, signal, who)?;
+    if ends_within(pidfd, patience)? {
+        return Ok(());
+    }
+    signal_process(pidfd, Signal::KILL, who)?;
+    if ends_within(pidfd, KILL_PATIENCE)? {
+        return Ok(());
+    }
+    let stuck = std::io::Error::from(std::io::ErrorKind::TimedOut);
+    Err(stuck).attempt(|| format!("end {who}: it survives SIGKILL"))
+}
+
+/// Whether the process behind a pidfd is dead at the latest after `patience`.
+pub(crate) fn ends_within(pidfd: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let timeout = Timespec::try_from(patience).unwrap_or(Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    });
+    let mut waiting = [PollFd::new(&pidfd, PollFlags::IN)];
+    loop {
+        match poll(&mut waiting, Some(&timeout)) {
+            Err(Errno::INTR) => {}
+            ready => return Ok(ready.attempt(|| "wait for a process".to_owned())? > 0),
+        }
+    }
+}
+
+fn signal_process(pidfd: BorrowedFd<'_>, signal: Signal, who: &'static str) -> Result<()> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(errno).attempt(|| format!("signal {who}")),
+    }
 }

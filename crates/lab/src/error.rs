@@ -21,13 +21,6 @@ pub enum Error {
         what: String,
         source: io::Error,
     },
-    /// The kernel refused a netlink request.
-    #[error("cannot {what}: {source}")]
-    Network {
-        /// The action and its object, to be read after "cannot".
-        what: String,
-        source: Box<rtnetlink::Error>,
-    },
     /// The name belongs to something that is not this lab's.
     #[error("{} exists and is not part of this lab; remove it (ip netns delete) or rename the lab or the VM", .0.display())]
     NameTaken(PathBuf),
@@ -93,9 +86,10 @@ impl<T> Attempt<T> for rustix::io::Result<T> {
 
 impl<T> Attempt<T> for std::result::Result<T, rtnetlink::Error> {
     fn attempt(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Error::Network {
-            what: what(),
-            source: Box::new(source),
-        })
+        let source = |error| match error {
+            rtnetlink::Error::NetlinkError(refusal) => refusal.to_io(),
+            other => io::Error::other(other.to_string()),
+        };
+        self.map_err(|error| Error::Io { what: what(), source: source(error) })
     }
 }

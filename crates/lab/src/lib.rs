@@ -5,13 +5,17 @@ pub mod error;
 pub mod exec;
 pub mod keeper;
 pub mod keeper_client;
+mod keeper_programs;
 mod keeper_protocol;
+mod keeper_service;
 pub mod namespace;
 pub mod netns_names;
 pub mod network;
 pub mod rootless;
 pub mod run_dir;
+mod source_routing;
 pub mod spec;
+mod sysctl;
 
 pub use error::{Error, Result};
 pub use keeper_client::Keeper;

@@ -1,21 +1,125 @@
 //! Addresses, links, routes, rules and sysctls of a namespace, by netlink and /proc.
 
-use crate::error::{Error, Result};
-use crate::spec::NamespaceSpec;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::route::{RouteMessage, RouteScope};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+
+use crate::error::{Attempt, Error, Result};
+use crate::source_routing;
+use crate::spec::{InterfaceSpec, NamespaceSpec, Place};
+use crate::sysctl;
 
 /// Makes the namespace of the calling thread what `spec` says: run it inside by `Namespace::run`, once its
-/// interfaces exist. May be repeated.
+/// interfaces exist. May be repeated. In a namespace that is not the lab's only the spec's interfaces are touched.
 ///
 /// # Errors
-/// The request the kernel refused.
+/// What the kernel refused. Nothing is taken back: a namespace of the lab goes with the lab, for others there is
+/// [`unconfigure`].
 pub fn configure(spec: &NamespaceSpec) -> Result<()> {
-    Err(Error::Spec(format!("not built yet: {}", spec.name)))
+    sysctl::set_namespace(spec)?;
+    let mut interfaces = Vec::new();
+    for interface in &spec.interfaces {
+        let index = interface_index(&interface.name)?;
+        sysctl::set_interface(interface)?;
+        interfaces.push((interface, index));
+    }
+    with_netlink(async |netlink| {
+        if spec.place == Place::Lab {
+            set_up(&netlink, interface_index("lo")?).await.attempt(|| "bring lo up".to_owned())?;
+        }
+        for (interface, index) in interfaces {
+            configure_interface(&netlink, interface, index).await?;
+        }
+        Ok(())
+    })
 }
 
-/// Takes back what [`configure`] did and the end of its interfaces does not: rules in a namespace that is not ours.
+/// Takes back what [`configure`] did and the end of the interfaces does not: rules in a namespace that is not the
+/// lab's. Run it inside, before or after they are gone. May be repeated.
 ///
 /// # Errors
 /// The request the kernel refused.
 pub fn unconfigure(spec: &NamespaceSpec) -> Result<()> {
-    Err(Error::Spec(format!("not built yet: {}", spec.name)))
+    if spec.place == Place::Lab {
+        return Ok(());
+    }
+    with_netlink(async |netlink| {
+        for interface in spec.interfaces.iter().filter(|interface| interface.source_routing) {
+            source_routing::remove(&netlink, interface).await?;
+        }
+        Ok(())
+    })
+}
+
+/// A default route in a table; None: of IPv6.
+pub(crate) fn default_route(ipv4: bool, index: u32, table: Option<u32>) -> RouteMessage {
+    if ipv4 {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index).scope(RouteScope::Link);
+        return table.into_iter().fold(route, RouteMessageBuilder::table_id).build();
+    }
+    let route = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index);
+    table.into_iter().fold(route, RouteMessageBuilder::table_id).build()
+}
+
+async fn configure_interface(netlink: &Handle, interface: &InterfaceSpec, index: u32) -> Result<()> {
+    let name = &interface.name;
+    let link = LinkUnspec::new_with_index(index).mtu(interface.mtu).txqueuelen(interface.tx_queue_length);
+    netlink.link().set(link.up().build()).execute().await.attempt(|| format!("set up {name}"))?;
+    for address in &interface.addresses {
+        let mut request = netlink.address().add(index, address.addr(), address.prefix_len()).replace();
+        if address.addr().is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        request.execute().await.attempt(|| format!("add {address} to {name}"))?;
+    }
+    if interface.default_route {
+        for ipv4 in families(interface) {
+            let route = default_route(ipv4, index, None);
+            let added = netlink.route().add(route).replace().execute().await;
+            added.attempt(|| format!("add the default route of {name}"))?;
+        }
+    }
+    if interface.source_routing {
+        source_routing::add(netlink, interface, index).await?;
+    }
+    Ok(())
+}
+
+/// IPv4 (true) and IPv6 (false) as far as the interface has them.
+pub(crate) fn families(interface: &InterfaceSpec) -> impl Iterator<Item = bool> + use<> {
+    let ipv4 = interface.addresses.iter().any(|address| matches!(address, IpNet::V4(_)));
+    [ipv4.then_some(true), interface.ipv6.then_some(false)].into_iter().flatten()
+}
+
+/// Addresses of one family.
+pub(crate) fn addresses_of(interface: &InterfaceSpec, ipv4: bool) -> impl Iterator<Item = IpAddr> {
+    interface.addresses.iter().map(IpNet::addr).filter(move |address| address.is_ipv4() == ipv4)
+}
+
+async fn set_up(netlink: &Handle, index: u32) -> std::result::Result<(), rtnetlink::Error> {
+    netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
+}
+
+fn interface_index(name: &str) -> Result<u32> {
+    let cannot = || format!("find interface {name}");
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
+    netdevice::name_to_index(socket.attempt(cannot)?, name).attempt(cannot)
+}
+
+/// A netlink connection on this thread: its socket belongs to the namespace the thread is in.
+fn with_netlink<F: Future<Output = Result<()>>>(work: impl FnOnce(Handle) -> F) -> Result<()> {
+    let cannot = || "speak netlink".to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().attempt(cannot)?;
+    runtime.block_on(async {
+        let (connection, netlink, _) = rtnetlink::new_connection().attempt(cannot)?;
+        let speaking = tokio::spawn(connection);
+        let done = work(netlink).await;
+        speaking.abort();
+        done
+    })
 }
