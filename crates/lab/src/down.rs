@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Attempt, Error, Result};
-use crate::keeper_client::Keeper;
+use crate::keeper_client::{self, Keeper};
 use crate::run_dir::RunDir;
 
 /// A daemon that is asked to end takes its lab down in well under a second.
@@ -30,7 +30,11 @@ pub fn stop(lab: &str) -> Result<()> {
         return Ok(());
     };
     if run_dir.keeper_alive() {
-        Keeper::connect(&run_dir)?.stop()?;
+        match Keeper::connect(&run_dir) {
+            Ok(keeper) => keeper.stop()?,
+            // One that does not answer as agreed needs no manners.
+            Err(_) => keeper_client::kill(&run_dir)?,
+        }
     }
     run_dir.remove(lock)
 }

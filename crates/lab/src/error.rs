@@ -90,6 +90,9 @@ impl<T> Attempt<T> for std::result::Result<T, rtnetlink::Error> {
             rtnetlink::Error::NetlinkError(refusal) => refusal.to_io(),
             other => io::Error::other(other.to_string()),
         };
-        self.map_err(|error| Error::Io { what: what(), source: source(error) })
+        self.map_err(|error| Error::Io {
+            what: what(),
+            source: source(error),
+        })
     }
 }

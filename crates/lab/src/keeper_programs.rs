@@ -131,7 +131,7 @@ impl Programs {
 
 /// All but the keeper; none where /proc is still that of the machine, whose ids mean others here.
 fn processes_of_the_lab() -> Vec<Pid> {
-    if fs::read_link("/proc/self").is_ok_and(|own| own != PathBuf::from("1")) {
+    if fs::read_link("/proc/self").is_ok_and(|own| own.as_os_str() != "1") {
         return Vec::new();
     }
     let Ok(entries) = fs::read_dir("/proc") else {

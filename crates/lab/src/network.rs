@@ -9,7 +9,7 @@ use netlink_packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
-use crate::error::{Attempt, Error, Result};
+use crate::error::{Attempt, Result};
 use crate::source_routing;
 use crate::spec::{InterfaceSpec, NamespaceSpec, Place};
 use crate::sysctl;
@@ -30,7 +30,9 @@ pub fn configure(spec: &NamespaceSpec) -> Result<()> {
     }
     with_netlink(async |netlink| {
         if spec.place == Place::Lab {
-            set_up(&netlink, interface_index("lo")?).await.attempt(|| "bring lo up".to_owned())?;
+            set_up(&netlink, interface_index("lo")?)
+                .await
+                .attempt(|| "bring lo up".to_owned())?;
         }
         for (interface, index) in interfaces {
             configure_interface(&netlink, interface, index).await?;
@@ -49,33 +51,58 @@ pub fn unconfigure(spec: &NamespaceSpec) -> Result<()> {
         return Ok(());
     }
     with_netlink(async |netlink| {
-        for interface in spec.interfaces.iter().filter(|interface| interface.source_routing) {
+        for interface in spec
+            .interfaces
+            .iter()
+            .filter(|interface| interface.source_routing)
+        {
             source_routing::remove(&netlink, interface).await?;
         }
         Ok(())
     })
 }
 
-/// A default route in a table; None: of IPv6.
+/// A default route without a gateway, in the main table unless given another.
 pub(crate) fn default_route(ipv4: bool, index: u32, table: Option<u32>) -> RouteMessage {
     if ipv4 {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index).scope(RouteScope::Link);
-        return table.into_iter().fold(route, RouteMessageBuilder::table_id).build();
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .output_interface(index)
+            .scope(RouteScope::Link);
+        return table
+            .into_iter()
+            .fold(route, RouteMessageBuilder::table_id)
+            .build();
     }
     let route = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index);
-    table.into_iter().fold(route, RouteMessageBuilder::table_id).build()
+    table
+        .into_iter()
+        .fold(route, RouteMessageBuilder::table_id)
+        .build()
 }
 
 async fn configure_interface(netlink: &Handle, interface: &InterfaceSpec, index: u32) -> Result<()> {
     let name = &interface.name;
-    let link = LinkUnspec::new_with_index(index).mtu(interface.mtu).txqueuelen(interface.tx_queue_length);
-    netlink.link().set(link.up().build()).execute().await.attempt(|| format!("set up {name}"))?;
+    let link = LinkUnspec::new_with_index(index)
+        .mtu(interface.mtu)
+        .txqueuelen(interface.tx_queue_length);
+    netlink
+        .link()
+        .set(link.up().build())
+        .execute()
+        .await
+        .attempt(|| format!("set up {name}"))?;
     for address in &interface.addresses {
-        let mut request = netlink.address().add(index, address.addr(), address.prefix_len()).replace();
+        let mut request = netlink
+            .address()
+            .add(index, address.addr(), address.prefix_len())
+            .replace();
         if address.addr().is_ipv6() {
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
-        request.execute().await.attempt(|| format!("add {address} to {name}"))?;
+        request
+            .execute()
+            .await
+            .attempt(|| format!("add {address} to {name}"))?;
     }
     if interface.default_route {
         for ipv4 in families(interface) {
@@ -92,17 +119,30 @@ async fn configure_interface(netlink: &Handle, interface: &InterfaceSpec, index:
 
 /// IPv4 (true) and IPv6 (false) as far as the interface has them.
 pub(crate) fn families(interface: &InterfaceSpec) -> impl Iterator<Item = bool> + use<> {
-    let ipv4 = interface.addresses.iter().any(|address| matches!(address, IpNet::V4(_)));
-    [ipv4.then_some(true), interface.ipv6.then_some(false)].into_iter().flatten()
+    let ipv4 = interface
+        .addresses
+        .iter()
+        .any(|address| matches!(address, IpNet::V4(_)));
+    [ipv4.then_some(true), interface.ipv6.then_some(false)]
+        .into_iter()
+        .flatten()
 }
 
 /// Addresses of one family.
 pub(crate) fn addresses_of(interface: &InterfaceSpec, ipv4: bool) -> impl Iterator<Item = IpAddr> {
-    interface.addresses.iter().map(IpNet::addr).filter(move |address| address.is_ipv4() == ipv4)
+    interface
+        .addresses
+        .iter()
+        .map(IpNet::addr)
+        .filter(move |address| address.is_ipv4() == ipv4)
 }
 
 async fn set_up(netlink: &Handle, index: u32) -> std::result::Result<(), rtnetlink::Error> {
-    netlink.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await
+    netlink
+        .link()
+        .set(LinkUnspec::new_with_index(index).up().build())
+        .execute()
+        .await
 }
 
 fn interface_index(name: &str) -> Result<u32> {
@@ -114,7 +154,10 @@ fn interface_index(name: &str) -> Result<u32> {
 /// A netlink connection on this thread: its socket belongs to the namespace the thread is in.
 fn with_netlink<F: Future<Output = Result<()>>>(work: impl FnOnce(Handle) -> F) -> Result<()> {
     let cannot = || "speak netlink".to_owned();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().attempt(cannot)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .attempt(cannot)?;
     runtime.block_on(async {
         let (connection, netlink, _) = rtnetlink::new_connection().attempt(cannot)?;
         let speaking = tokio::spawn(connection);

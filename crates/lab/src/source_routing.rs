@@ -13,13 +13,16 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteHeader, RouteProtocol};
+use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion};
 
 use crate::error::{Attempt, Result};
 use crate::network::{addresses_of, default_route, families};
 use crate::spec::InterfaceSpec;
+
+/// The kernel's table of own addresses.
+const LOCAL_TABLE: u32 = 255;
 
 const DELIVERED: u32 = 1;
 const ITSELF: u32 = 2;
@@ -42,7 +45,12 @@ pub(crate) async fn add(netlink: &Handle, interface: &InterfaceSpec, index: u32)
     let name = &interface.name;
     for ipv4 in families(interface) {
         let table = TABLE.wrapping_add(index);
-        let added = netlink.route().add(default_route(ipv4, index, Some(table))).replace().execute().await;
+        let added = netlink
+            .route()
+            .add(default_route(ipv4, index, Some(table)))
+            .replace()
+            .execute()
+            .await;
         added.attempt(|| format!("add the source route of {name}"))?;
         for rule in rules(interface, ipv4, table) {
             add_rule(netlink, rule).await?;
@@ -61,8 +69,9 @@ pub(crate) async fn remove(netlink: &Handle, interface: &InterfaceSpec) -> Resul
     for ipv4 in families(interface) {
         let sources: Vec<IpAddr> = addresses_of(interface, ipv4).collect();
         let ours: Vec<RuleMessage> = list(netlink, ipv4).await?;
-        let (own, others): (Vec<_>, Vec<_>) =
-            ours.into_iter().partition(|rule| belongs(rule, interface, &sources));
+        let (own, others): (Vec<_>, Vec<_>) = ours
+            .into_iter()
+            .partition(|rule| belongs(rule, interface, &sources));
         if others.iter().all(|rule| is_at(rule, LOCAL)) {
             add_rule(netlink, local(ipv4, KERNEL_LOCAL, RouteProtocol::Kernel)).await?;
             delete_rule(netlink, local(ipv4, LOCAL, OURS)).await?;
@@ -77,14 +86,19 @@ pub(crate) async fn remove(netlink: &Handle, interface: &InterfaceSpec) -> Resul
 /// All rules of an interface and family but the kernel's, in the order in which they are to be added.
 fn rules(interface: &InterfaceSpec, ipv4: bool, table: u32) -> Vec<RuleMessage> {
     let mut delivered = local(ipv4, DELIVERED, OURS);
-    delivered.attributes.push(RuleAttribute::Iifname(interface.name.clone()));
+    delivered
+        .attributes
+        .push(RuleAttribute::Iifname(interface.name.clone()));
     let mut rules = vec![local(ipv4, LOCAL, OURS), delivered];
     let length = if ipv4 { 32 } else { 128 };
     for address in addresses_of(interface, ipv4) {
         let mut itself = local(ipv4, ITSELF, OURS);
         itself.header.src_len = length;
         itself.header.dst_len = length;
-        itself.attributes.extend([RuleAttribute::Source(address), RuleAttribute::Destination(address)]);
+        itself.attributes.extend([
+            RuleAttribute::Source(address),
+            RuleAttribute::Destination(address),
+        ]);
         let mut from = lookup(ipv4, FROM_NIC, table, OURS);
         from.header.src_len = length;
         from.attributes.push(RuleAttribute::Source(address));
@@ -94,12 +108,16 @@ fn rules(interface: &InterfaceSpec, ipv4: bool, table: u32) -> Vec<RuleMessage> 
 }
 
 fn local(ipv4: bool, priority: u32, protocol: RouteProtocol) -> RuleMessage {
-    lookup(ipv4, priority, u32::from(RouteHeader::RT_TABLE_LOCAL), protocol)
+    lookup(ipv4, priority, LOCAL_TABLE, protocol)
 }
 
 fn lookup(ipv4: bool, priority: u32, table: u32, protocol: RouteProtocol) -> RuleMessage {
     let mut rule = RuleMessage::default();
-    rule.header.family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    rule.header.family = if ipv4 {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
     rule.header.action = RuleAction::ToTable;
     rule.attributes = vec![
         RuleAttribute::Priority(priority),
@@ -135,8 +153,14 @@ fn tolerate(
 async fn list(netlink: &Handle, ipv4: bool) -> Result<Vec<RuleMessage>> {
     let version = if ipv4 { IpVersion::V4 } else { IpVersion::V6 };
     let rules = netlink.rule().get(version).execute();
-    let all: Vec<RuleMessage> = rules.try_collect().await.attempt(|| "list the rules".to_owned())?;
-    Ok(all.into_iter().filter(|rule| rule.attributes.contains(&RuleAttribute::Protocol(OURS))).collect())
+    let all: Vec<RuleMessage> = rules
+        .try_collect()
+        .await
+        .attempt(|| "list the rules".to_owned())?;
+    Ok(all
+        .into_iter()
+        .filter(|rule| rule.attributes.contains(&RuleAttribute::Protocol(OURS)))
+        .collect())
 }
 
 fn is_at(rule: &RuleMessage, priority: u32) -> bool {

@@ -9,7 +9,11 @@ use crate::spec::{InterfaceSpec, NamespaceSpec, Place};
 const NET: &str = "/proc/sys/net";
 
 /// Of every interface: nothing is sent unasked, nothing learned, no answer filtered by its source.
-const IPV4: [(&str, &str); 3] = [("rp_filter", "0"), ("send_redirects", "0"), ("accept_redirects", "0")];
+const IPV4: [(&str, &str); 3] = [
+    ("rp_filter", "0"),
+    ("send_redirects", "0"),
+    ("accept_redirects", "0"),
+];
 
 /// As [`IPV4`]; addr_gen_mode 1 is "none": no link-local address. Nobody else has our addresses, so none is probed for.
 const IPV6: [(&str, &str); 6] = [
@@ -64,7 +68,10 @@ pub(crate) fn set_interface(interface: &InterfaceSpec) -> Result<()> {
     for (setting, value) in IPV6 {
         set(&format!("ipv6/conf/{name}/{setting}"), value)?;
     }
-    set(&format!("ipv6/conf/{name}/disable_ipv6"), if interface.ipv6 { "0" } else { "1" })
+    set(
+        &format!("ipv6/conf/{name}/disable_ipv6"),
+        if interface.ipv6 { "0" } else { "1" },
+    )
 }
 
 fn set_scopes(family: &str, name: &str, value: &str) -> Result<()> {
