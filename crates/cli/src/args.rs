@@ -23,7 +23,7 @@ const FILE_HELP: &str = "A lab file, a directory with one *.vnet.yaml, or `-` fo
     after_help = "Exit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 an expectation failed, 5 this machine \
                   cannot run labs (see `peerlane doctor`).\n\n\
                   A first lab:\n  peerlane up examples/hub-spoke.vnet.yaml --detach\n  \
-                  peerlane exec web -- ping -c 3 10.2.0.4\n  peerlane explain web db --port 5432\n  peerlane down"
+                  peerlane exec client -- ping -c 3 10.2.0.4\n  peerlane explain client web --port 8080\n  peerlane down"
 )]
 pub(crate) struct Cli {
     /// How data is written: a table on a terminal, json otherwise.
@@ -72,8 +72,8 @@ pub(crate) enum Command {
     ///
     /// Failures of peerlane itself are 125, a program that cannot be run 126, one that is not found 127, and one ended
     /// by signal n gives 128+n.
-    #[command(after_help = "Examples:\n  peerlane exec web -- ping -c 3 10.2.0.4\n  \
-                            peerlane exec --lab hub-spoke db -- ip route")]
+    #[command(after_help = "Examples:\n  peerlane exec client -- ping -c 3 10.2.0.4\n  \
+                            peerlane exec --lab hub-spoke web -- ip route")]
     Exec(ExecArgs),
     /// Open a shell in a VM's (or VNet port's) namespace.
     #[command(after_help = "Example:\n  peerlane shell web")]
@@ -91,7 +91,7 @@ pub(crate) enum Command {
     ///
     /// JSON output is the body of `az network nic list-effective-nsg`.
     #[command(
-        after_help = "Example:\n  peerlane rules examples/hub-spoke.vnet.yaml db",
+        after_help = "Example:\n  peerlane rules examples/hub-spoke.vnet.yaml web",
         allow_missing_positional = true
     )]
     Rules(NicArgs),
@@ -100,9 +100,9 @@ pub(crate) enum Command {
     /// Shows the route, rule and flag that decided at every hop. SRC and DST are a VM (its first network interface), a
     /// network interface, an address, or `internet`.
     #[command(
-        after_help = "Examples:\n  peerlane explain examples/hub-spoke.vnet.yaml web db --port 5432\n  \
-                            peerlane explain web 10.2.0.4 --protocol Icmp --expect Deny\n  \
-                            peerlane explain examples/hub-spoke.vnet.yaml web db --port 22 --verify"
+        after_help = "Examples:\n  peerlane explain examples/hub-spoke.vnet.yaml client web --port 80\n  \
+                            peerlane explain client 10.2.0.4 --protocol Icmp --expect Allow\n  \
+                            peerlane explain examples/hub-spoke.vnet.yaml client web --port 8080 --verify"
     )]
     Explain(ExplainArgs),
     /// List every peering with its state, flags and addresses.
