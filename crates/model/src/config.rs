@@ -281,7 +281,7 @@ object! {
 }
 
 object! {
-    /// A VM. With one NIC its properties may stand here; the NIC is then named <vm>-nic.
+    /// A VM. With one NIC its properties may stand here; the NIC is then named `<vm>-nic`.
     Vm {
         /// Such as Standard_D2_v5.
         size: Option<String> = "size",
@@ -311,7 +311,7 @@ object! {
 object! {
     /// A NIC of a VM.
     VmNic {
-        /// Unique in the lab; <vm>-nic, <vm>-nic1, ... when absent.
+        /// Unique in the lab; `<vm>-nic`, `<vm>-nic1`, ... when absent.
         name: Option<String> = "name",
         /// VNET/SUBNET.
         subnet: String = "subnet",
