@@ -1,5 +1,6 @@
 //! The candidate routes of one route table scope, with their source, in a trie; losers are remembered.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -153,16 +154,15 @@ impl Rib {
             routes.extend(scope.gateway_routes.iter().map(gateway_row));
         }
         routes.extend(scope.user_routes.iter().map(user_row));
-        let mut rib = Self::of(scope.profile, routes);
-        rib.settle();
-        let keeps_none = [true, false].map(|v4| !rib.default_route_removes_none(v4));
-        let remaining = rib.routes.into_iter().filter(|route| {
+        settle(scope.profile, &mut routes);
+        let keeps = [default_prefix(true), default_prefix(false)].map(|default| keeps_none(&routes, default));
+        routes.retain(|route| {
             let lost = route.state == RouteState::Invalid;
             let family = usize::from(route.prefix.addr().is_ipv6());
             // ROUTE-27 and ROUTE-28.
-            !is_none_default(route) || (keeps_none[family] && !lost)
+            !is_none_default(route) || (keeps[family] && !lost)
         });
-        Self::of(scope.profile, remaining.collect())
+        Self::of(scope.profile, routes)
     }
 
     /// A table of rows as they are, states included.
@@ -239,34 +239,6 @@ impl Rib {
                 None => drop(self.v6.insert(net.network(), length, vec![position])),
             },
         }
-    }
-
-    fn at(&self, prefix: IpNet) -> Vec<&Route> {
-        let exactly = |route: &&Route| route.prefix.prefix_len() == prefix.prefix_len();
-        self.matching(prefix).into_iter().filter(exactly).collect()
-    }
-
-    /// Marks the rows that lose their prefix Invalid (ROUTE-26). Two rows of an active-active gateway both stay.
-    fn settle(&mut self) {
-        let state = |route: &Route| match select(self.profile, &self.at(route.prefix)) {
-            Some(best) if best.source == route.source && best.kind == route.kind => RouteState::Active,
-            _ => RouteState::Invalid,
-        };
-        let states: Vec<RouteState> = self.routes.iter().map(state).collect();
-        for (route, state) in self.routes.iter_mut().zip(states) {
-            route.state = state;
-        }
-    }
-
-    /// ROUTE-28: a default route to an appliance or a gateway takes the private ranges with it. ROUTE-29: one to None
-    /// or Internet does not.
-    fn default_route_removes_none(&self, v4: bool) -> bool {
-        select(self.profile, &self.at(default_prefix(v4))).is_some_and(|best| {
-            matches!(
-                best.kind,
-                RouteType::VirtualAppliance | RouteType::VirtualNetworkGateway
-            )
-        })
     }
 }
 
@@ -384,6 +356,37 @@ fn user_row(udr: &Udr) -> Route {
         state: RouteState::Active,
         listed: true,
     }
+}
+
+/// Marks the rows that lose their prefix Invalid (ROUTE-26). Two rows of an active-active gateway both stay.
+fn settle(profile: Profile, routes: &mut [Route]) {
+    let mut by_prefix: HashMap<IpNet, Vec<usize>> = HashMap::new();
+    for (position, route) in routes.iter().enumerate() {
+        by_prefix.entry(route.prefix).or_default().push(position);
+    }
+    for positions in by_prefix.values().filter(|positions| positions.len() > 1) {
+        let rivals: Vec<&Route> = positions.iter().map(|&position| &routes[position]).collect();
+        let best = select(profile, &rivals).map(|best| (best.source, best.kind));
+        for &position in positions {
+            if best != Some((routes[position].source, routes[position].kind)) {
+                routes[position].state = RouteState::Invalid;
+            }
+        }
+    }
+}
+
+/// ROUTE-28: a default route to an appliance or a gateway takes the private ranges with it. ROUTE-29: one to None
+/// or Internet does not.
+fn keeps_none(routes: &[Route], default: IpNet) -> bool {
+    let mut best = routes
+        .iter()
+        .filter(|route| route.prefix == default && route.state == RouteState::Active);
+    !best.any(|route| {
+        matches!(
+            route.kind,
+            RouteType::VirtualAppliance | RouteType::VirtualNetworkGateway
+        )
+    })
 }
 
 fn is_none_default(route: &Route) -> bool {

@@ -1,26 +1,22 @@
 //! Topology -> Snapshot: dense ids, shared tables, and what each id means in the user's words.
 
+mod tables;
+
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use engine::fib::{self, Fib, NextHop};
-use engine::filter::Filter;
-use engine::snapshot::{
-    FibId, FilterId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Snapshot, Vnet, VnetId,
-};
+use engine::snapshot::{Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Snapshot, Vnet, VnetId};
 use ipnet::IpNet;
 use model::Topology;
 use model::topology::{
-    AsgIndex, Direction, ForwardedSemantics, NicIndex, NsgIndex, PeeringIndex, PeeringState, Profile,
-    RouteTableIndex, RuleAddress, SubnetIndex, VmIndex, VnetIndex,
+    Direction, ForwardedSemantics, NicIndex, NsgIndex, PeeringIndex, PeeringState, Profile, VmIndex,
+    VnetIndex,
 };
 use packet::Prefix;
 use packet::key::mapped;
 
-use crate::rib::{Rib, Route, RouteType, scope};
-use crate::rules::{Expanded, NamedRule, Place, asg_members, engine_rule, expand, ordered};
-use crate::tags::{Tags, tag_scope, virtual_network};
+use crate::rib::Route;
+use tables::Tables;
 
 /// A snapshot and its meaning.
 ///
@@ -72,25 +68,7 @@ pub struct FilterOrigin {
 pub fn compile(topology: &Topology, generation: u64) -> Compiled {
     let owners = port_owners(topology);
     let (peerings, peering_ids) = peerings(topology);
-    let mut tables = Tables {
-        topology,
-        vnets: vnets(topology, generation),
-        peering_ids: peering_ids
-            .iter()
-            .enumerate()
-            .map(|(id, &(vnet, index))| ((vnet, index), peering_id(id)))
-            .collect(),
-        members: asg_members(topology),
-        places: HashMap::new(),
-        by_place: HashMap::new(),
-        by_content: HashMap::new(),
-        fibs: Vec::new(),
-        filters: Vec::new(),
-        provenance: Provenance {
-            peerings: peering_ids.iter().map(|&(_, index)| index).collect(),
-            ..Provenance::default()
-        },
-    };
+    let mut tables = Tables::new(topology, vnets(topology, generation), peering_ids);
     let nics = nics(topology, &owners, &mut tables);
     let mut public_addresses: Vec<(u128, NicId)> = (0..)
         .zip(&topology.nics)
@@ -118,149 +96,6 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
             ports: owners,
             ..tables.provenance
         },
-    }
-}
-
-/// Subnets with the same VNet and route table share a FIB and the meaning of tags.
-type PlaceKey = (VnetIndex, Option<RouteTableIndex>);
-
-/// The NSG, the direction, where, and which of the ASGs that the rules' near sides name the NIC is in.
-type FilterKey = (NsgIndex, Direction, PlaceKey, Vec<AsgIndex>);
-
-/// The tables under construction, each made once.
-struct Tables<'a> {
-    topology: &'a Topology,
-    vnets: Vec<Vnet>,
-    /// By local VNet and object.
-    peering_ids: HashMap<(VnetIndex, PeeringIndex), PeeringId>,
-    members: Vec<Vec<IpAddr>>,
-    places: HashMap<PlaceKey, (FibId, Tags)>,
-    by_place: HashMap<FilterKey, FilterId>,
-    by_content: HashMap<(NsgIndex, Direction, Vec<Expanded>), FilterId>,
-    fibs: Vec<Fib>,
-    filters: Vec<Filter>,
-    provenance: Provenance,
-}
-
-impl Tables<'_> {
-    /// The FIB of the subnet's place, made on first use.
-    fn fib(&mut self, subnet: SubnetIndex) -> FibId {
-        let key = self.place_key(subnet);
-        if let Some((fib, _)) = self.places.get(&key) {
-            return *fib;
-        }
-        let rib = Rib::new(&scope(self.topology, key.0, key.1));
-        // An IPv6 prefix inside IPv4's own part of the 128-bit space matches no IPv6 packet.
-        let winners: Vec<&Route> = rib
-            .winners()
-            .into_iter()
-            .filter(|route| !is_mapped(route.prefix))
-            .collect();
-        let routes = winners.iter().map(|route| fib::Route {
-            prefix: prefix(route.prefix),
-            next_hop: self.next_hop(key.0, route),
-        });
-        let compiled = Fib::compile(routes.collect());
-        let id = FibId(dense(self.fibs.len()));
-        self.fibs.push(compiled);
-        self.provenance
-            .routes
-            .push(winners.into_iter().cloned().collect());
-        let tags = Tags::new(virtual_network(&tag_scope(self.topology, subnet)));
-        self.places.insert(key, (id, tags));
-        id
-    }
-
-    fn next_hop(&self, vnet: VnetIndex, route: &Route) -> NextHop {
-        match route.kind {
-            RouteType::VnetLocal => NextHop::VnetLocal,
-            RouteType::VnetPeering | RouteType::VnetGlobalPeering => route
-                .peering
-                .and_then(|index| self.peering_ids.get(&(vnet, index)))
-                .map_or(NextHop::None, |&id| NextHop::Peering(id)),
-            // The service answers at its public address.
-            RouteType::VirtualNetworkServiceEndpoint | RouteType::Internet => NextHop::Internet,
-            RouteType::VirtualNetworkGateway => NextHop::NoGateway,
-            RouteType::VirtualAppliance => NextHop::Appliance(
-                route
-                    .next_hops
-                    .first()
-                    .and_then(|&address| self.appliance(vnet, address)),
-            ),
-            RouteType::None => NextHop::None,
-        }
-    }
-
-    /// The NIC with the address in the own VNet or a directly Connected peer (ROUTE-13, ROUTE-18), and the peering
-    /// to it. Found by address alone: user routes do not apply to the way to the next hop.
-    fn appliance(&self, vnet: VnetIndex, address: IpAddr) -> Option<(NicId, Option<PeeringId>)> {
-        if let Some(nic) = self.vnets[vnet.0].nic_of(mapped(address)) {
-            return Some((nic, None));
-        }
-        // Ranges of a VNet and its peers are disjoint (PEER-13, PEER-14), so at most one peer has it; the least id
-        // keeps the answer the same even so.
-        let found = self
-            .peering_ids
-            .iter()
-            .filter(|((local, _), _)| *local == vnet)
-            .filter_map(|(_, &id)| {
-                let peering = &self.topology.peerings[self.provenance.peerings[id.index()].0];
-                let forward = peering.from == vnet;
-                let remote = if forward { peering.to } else { peering.from };
-                let inside = if forward {
-                    &peering.remote_address_space
-                } else {
-                    &self.topology.vnets[remote.0].address_space
-                };
-                let reachable = inside.iter().any(|range| range.contains(&address));
-                let nic = self.vnets[remote.0]
-                    .nic_of(mapped(address))
-                    .filter(|_| reachable)?;
-                Some((id, nic))
-            });
-        found.min().map(|(id, nic)| (nic, Some(id)))
-    }
-
-    /// The filter of an NSG at a NIC.
-    fn filter(&mut self, nsg: NsgIndex, direction: Direction, nic: &model::topology::Nic) -> FilterId {
-        self.fib(nic.subnet);
-        let place_key = self.place_key(nic.subnet);
-        let rules = ordered(&self.topology.nsgs[nsg.0], direction);
-        let named = near_asgs(&rules);
-        let member_of: Vec<AsgIndex> = named.into_iter().filter(|asg| nic.asgs.contains(asg)).collect();
-        let key = (nsg, direction, place_key, member_of);
-        if let Some(&id) = self.by_place.get(&key) {
-            return id;
-        }
-        let place = Place {
-            tags: &self.places[&place_key].1,
-            members: &self.members,
-            member_of: &key.3,
-        };
-        let content: Vec<Expanded> = rules.iter().map(|named| expand(&named.rule, &place)).collect();
-        let id = *self
-            .by_content
-            .entry((nsg, direction, content))
-            .or_insert_with(|| {
-                let compiled = rules
-                    .iter()
-                    .map(|named| engine_rule(&named.rule, &place))
-                    .collect();
-                self.filters.push(Filter::compile(compiled));
-                self.provenance.filters.push(FilterOrigin {
-                    nsg,
-                    direction,
-                    rules: rules.iter().map(|named| named.name.clone()).collect(),
-                });
-                FilterId(dense(self.filters.len() - 1))
-            });
-        self.by_place.insert(key, id);
-        id
-    }
-
-    fn place_key(&self, subnet: SubnetIndex) -> PlaceKey {
-        let subnet = &self.topology.subnets[subnet.0];
-        (subnet.vnet, subnet.route_table)
     }
 }
 
@@ -411,27 +246,8 @@ fn internet(topology: &Topology, owners: &[PortOwner]) -> Option<Internet> {
     })
 }
 
-/// The ASGs that the near sides of the rules name, each once.
-fn near_asgs(rules: &[NamedRule<'_>]) -> Vec<AsgIndex> {
-    let near = rules.iter().filter_map(|named| {
-        match (named.rule.direction, &named.rule.source, &named.rule.destination) {
-            (Direction::Outbound, RuleAddress::Asgs(asgs), _)
-            | (Direction::Inbound, _, RuleAddress::Asgs(asgs)) => Some(asgs),
-            _ => None,
-        }
-    });
-    let mut asgs: Vec<AsgIndex> = near.flatten().copied().collect();
-    asgs.sort_unstable();
-    asgs.dedup();
-    asgs
-}
-
 fn prefix(net: IpNet) -> Prefix {
     Prefix::new(net.addr(), net.prefix_len())
-}
-
-fn is_mapped(net: IpNet) -> bool {
-    net.prefix_len() >= 96 && matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some())
 }
 
 fn peering_id(index: usize) -> PeeringId {

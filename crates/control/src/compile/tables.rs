@@ -1,0 +1,212 @@
+//! FIBs and filters under construction: each distinct one is made once and shared.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use engine::fib::{self, Fib, NextHop};
+use engine::filter::Filter;
+use engine::snapshot::{FibId, FilterId, NicId, PeeringId, Vnet};
+use ipnet::IpNet;
+use model::Topology;
+use model::topology::{
+    AsgIndex, Direction, NsgIndex, PeeringIndex, RouteTableIndex, RuleAddress, SubnetIndex, VnetIndex,
+};
+use packet::key::mapped;
+
+use super::{FilterOrigin, Provenance, dense, peering_id, prefix};
+use crate::rib::{Rib, Route, RouteType, scope};
+use crate::rules::{Expanded, NamedRule, Place, asg_members, engine_rule, expand, ordered};
+use crate::tags::{Tags, tag_scope, virtual_network};
+
+/// Subnets with the same VNet and route table share a FIB and the meaning of tags.
+type PlaceKey = (VnetIndex, Option<RouteTableIndex>);
+
+/// The NSG, the direction, where, and which of the ASGs that the rules' near sides name the NIC is in.
+type FilterKey = (NsgIndex, Direction, PlaceKey, Vec<AsgIndex>);
+
+/// The tables under construction, each made once.
+pub(super) struct Tables<'a> {
+    topology: &'a Topology,
+    pub(super) vnets: Vec<Vnet>,
+    /// By local VNet.
+    peerings_of: Vec<Vec<PeeringId>>,
+    members: Vec<Vec<IpAddr>>,
+    places: HashMap<PlaceKey, (FibId, Tags)>,
+    by_place: HashMap<FilterKey, FilterId>,
+    by_content: HashMap<(NsgIndex, Direction, Vec<Expanded>), FilterId>,
+    pub(super) fibs: Vec<Fib>,
+    pub(super) filters: Vec<Filter>,
+    pub(super) provenance: Provenance,
+}
+
+impl<'a> Tables<'a> {
+    /// `vnets` with their addresses; `peerings` by id: the local VNet and the object.
+    pub(super) fn new(
+        topology: &'a Topology,
+        vnets: Vec<Vnet>,
+        peerings: Vec<(VnetIndex, PeeringIndex)>,
+    ) -> Self {
+        let mut peerings_of = vec![Vec::new(); vnets.len()];
+        for (id, (local, _)) in peerings.iter().enumerate() {
+            peerings_of[local.0].push(peering_id(id));
+        }
+        Self {
+            topology,
+            vnets,
+            peerings_of,
+            members: asg_members(topology),
+            places: HashMap::new(),
+            by_place: HashMap::new(),
+            by_content: HashMap::new(),
+            fibs: Vec::new(),
+            filters: Vec::new(),
+            provenance: Provenance {
+                peerings: peerings.into_iter().map(|(_, index)| index).collect(),
+                ..Provenance::default()
+            },
+        }
+    }
+
+    /// The FIB of the subnet's place, made on first use.
+    pub(super) fn fib(&mut self, subnet: SubnetIndex) -> FibId {
+        let key = self.place_key(subnet);
+        if let Some((fib, _)) = self.places.get(&key) {
+            return *fib;
+        }
+        let rib = Rib::new(&scope(self.topology, key.0, key.1));
+        // An IPv6 prefix inside IPv4's own part of the 128-bit space matches no IPv6 packet.
+        let winners: Vec<&Route> = rib
+            .winners()
+            .into_iter()
+            .filter(|route| !is_mapped(route.prefix))
+            .collect();
+        let routes = winners.iter().map(|route| fib::Route {
+            prefix: prefix(route.prefix),
+            next_hop: self.next_hop(key.0, route),
+        });
+        let compiled = Fib::compile(routes.collect());
+        let id = FibId(dense(self.fibs.len()));
+        self.fibs.push(compiled);
+        self.provenance
+            .routes
+            .push(winners.into_iter().cloned().collect());
+        let tags = Tags::new(virtual_network(&tag_scope(self.topology, subnet)));
+        self.places.insert(key, (id, tags));
+        id
+    }
+
+    fn next_hop(&self, vnet: VnetIndex, route: &Route) -> NextHop {
+        match route.kind {
+            RouteType::VnetLocal => NextHop::VnetLocal,
+            RouteType::VnetPeering | RouteType::VnetGlobalPeering => route
+                .peering
+                .and_then(|index| self.peering(vnet, index))
+                .map_or(NextHop::None, NextHop::Peering),
+            // The service answers at its public address.
+            RouteType::VirtualNetworkServiceEndpoint | RouteType::Internet => NextHop::Internet,
+            RouteType::VirtualNetworkGateway => NextHop::NoGateway,
+            RouteType::VirtualAppliance => NextHop::Appliance(
+                route
+                    .next_hops
+                    .first()
+                    .and_then(|&address| self.appliance(vnet, address)),
+            ),
+            RouteType::None => NextHop::None,
+        }
+    }
+
+    fn peering(&self, local: VnetIndex, object: PeeringIndex) -> Option<PeeringId> {
+        let own = &self.peerings_of[local.0];
+        own.iter()
+            .copied()
+            .find(|id| self.provenance.peerings[id.index()] == object)
+    }
+
+    /// The NIC with the address in the own VNet or a directly Connected peer (ROUTE-13, ROUTE-18), and the peering
+    /// to it. Found by address alone: user routes do not apply to the way to the next hop.
+    fn appliance(&self, vnet: VnetIndex, address: IpAddr) -> Option<(NicId, Option<PeeringId>)> {
+        if let Some(nic) = self.vnets[vnet.0].nic_of(mapped(address)) {
+            return Some((nic, None));
+        }
+        // Ranges of a VNet and its peers are disjoint (PEER-13, PEER-14), so at most one peer has it.
+        self.peerings_of[vnet.0].iter().find_map(|&id| {
+            let peering = &self.topology.peerings[self.provenance.peerings[id.index()].0];
+            let (remote, inside) = if peering.from == vnet {
+                (peering.to, &peering.remote_address_space)
+            } else {
+                (peering.from, &self.topology.vnets[peering.from.0].address_space)
+            };
+            let reachable = inside.iter().any(|range| range.contains(&address));
+            let nic = self.vnets[remote.0]
+                .nic_of(mapped(address))
+                .filter(|_| reachable)?;
+            Some((nic, Some(id)))
+        })
+    }
+
+    /// The filter of an NSG at a NIC.
+    pub(super) fn filter(
+        &mut self,
+        nsg: NsgIndex,
+        direction: Direction,
+        nic: &model::topology::Nic,
+    ) -> FilterId {
+        self.fib(nic.subnet);
+        let place_key = self.place_key(nic.subnet);
+        let rules = ordered(&self.topology.nsgs[nsg.0], direction);
+        let named = near_asgs(&rules);
+        let member_of: Vec<AsgIndex> = named.into_iter().filter(|asg| nic.asgs.contains(asg)).collect();
+        let key = (nsg, direction, place_key, member_of);
+        if let Some(&id) = self.by_place.get(&key) {
+            return id;
+        }
+        let place = Place {
+            tags: &self.places[&place_key].1,
+            members: &self.members,
+            member_of: &key.3,
+        };
+        let content: Vec<Expanded> = rules.iter().map(|named| expand(&named.rule, &place)).collect();
+        let id = *self
+            .by_content
+            .entry((nsg, direction, content))
+            .or_insert_with(|| {
+                let compiled = rules
+                    .iter()
+                    .map(|named| engine_rule(&named.rule, &place))
+                    .collect();
+                self.filters.push(Filter::compile(compiled));
+                self.provenance.filters.push(FilterOrigin {
+                    nsg,
+                    direction,
+                    rules: rules.iter().map(|named| named.name.clone()).collect(),
+                });
+                FilterId(dense(self.filters.len() - 1))
+            });
+        self.by_place.insert(key, id);
+        id
+    }
+
+    fn place_key(&self, subnet: SubnetIndex) -> PlaceKey {
+        let subnet = &self.topology.subnets[subnet.0];
+        (subnet.vnet, subnet.route_table)
+    }
+}
+
+/// The ASGs that the near sides of the rules name, each once.
+fn near_asgs(rules: &[NamedRule<'_>]) -> Vec<AsgIndex> {
+    let near = rules.iter().filter_map(|named| {
+        match (named.rule.direction, &named.rule.source, &named.rule.destination) {
+            (Direction::Outbound, RuleAddress::Asgs(asgs), _)
+            | (Direction::Inbound, _, RuleAddress::Asgs(asgs)) => Some(asgs),
+            _ => None,
+        }
+    });
+    let mut asgs: Vec<AsgIndex> = near.flatten().copied().collect();
+    asgs.sort_unstable();
+    asgs.dedup();
+    asgs
+}
+
+fn is_mapped(net: IpNet) -> bool {
+    net.prefix_len() >= 96 && matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some())
+}
