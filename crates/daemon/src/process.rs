@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -125,6 +126,8 @@ pub fn main() -> u8 {
         say(&Readiness::Failed(error.clone()), std::io::stdout());
         error.kind.exit_code()
     };
+    // For `ps`: the kernel knows this process as /proc/self/exe.
+    let _ = rustix::thread::set_name(c"peerlane");
     let orders = match read_orders() {
         Ok(orders) => orders,
         Err(error) => return failed(error),
@@ -177,14 +180,15 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running)) -> Result<(),
         Ends::watch(orders.mode).map_err(|error| cannot("watch for signals", &error))?
     };
     raise_descriptor_limit();
-    let attached = match attach(run_dir, lock, &spec, &orders) {
-        Ok(attached) => attached,
-        Err(error) => {
-            tracing::error!("{error}");
-            return Err(error);
-        }
-    };
-    runtime.block_on(serve(orders, loaded.topology, spec, attached, ends, announce))
+    let private = (orders.mode == Mode::Private).then(|| run_dir.path().to_path_buf());
+    let result = attach(run_dir, lock, &spec, &orders).and_then(|attached| {
+        runtime.block_on(serve(orders, loaded.topology, spec, attached, ends, announce))
+    });
+    if let Some(state_dir) = private.as_deref().and_then(Path::parent) {
+        // It was made for this lab alone. Whoever made it does the same, unless it was killed.
+        let _ = std::fs::remove_dir(state_dir);
+    }
+    result
 }
 
 impl Attached {
@@ -193,7 +197,7 @@ impl Attached {
         withdraw(spec, &self.opened.ports);
         drop(self.opened);
         let stopped = self.held.keeper.stop();
-        remove(&self.held.run_dir, self.held.lock)?;
+        self.held.run_dir.remove(self.held.lock)?;
         Ok(stopped?)
     }
 }
@@ -248,7 +252,7 @@ fn make(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, orders: &Orders) -> R
     let mut keeper = match started {
         Ok(keeper) => keeper,
         Err(error) => {
-            let _ = remove(&run_dir, lock);
+            let _ = run_dir.remove(lock);
             return Err(error.into());
         }
     };
@@ -388,14 +392,6 @@ async fn forward(
     let (sender, stops) = mpsc::channel(1);
     let server = Server::start(listener, Arc::clone(&lab), sender);
     Ok((lab, Control { server, stops }))
-}
-
-/// The last step: names and directory; then the lab may come up again.
-fn remove(run_dir: &RunDir, lock: DaemonLock) -> Result<(), UpError> {
-    lab::netns_names::unbind_all(run_dir)?;
-    std::fs::remove_dir_all(run_dir.path()).map_err(|error| cannot("remove the run directory", &error))?;
-    drop(lock);
-    Ok(())
 }
 
 /// Removes what the lab left in namespaces that are not its own.

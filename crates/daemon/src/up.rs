@@ -1,6 +1,7 @@
 //! Bringing a lab up: everything between a checked file and packets that are forwarded, or nothing at all.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,6 +48,8 @@ pub struct PrivateLab {
     /// The copy lives as long as this pipe.
     orders: Option<ChildStdin>,
     process: Child,
+    /// Its run directory's parent, of its own.
+    state_dir: PathBuf,
 }
 
 /// A lab that forwards.
@@ -114,22 +117,29 @@ pub fn up(options: &UpOptions, announce: impl FnOnce(&Running)) -> Result<(), Up
 /// As [`up`].
 pub fn up_private(options: &UpOptions) -> Result<PrivateLab, UpError> {
     check(options)?;
-    let directory = private_directory()?;
-    let started = start(options, Mode::Private, Some(&directory));
+    let state_dir = private_directory()?;
+    let started = start(options, Mode::Private, Some(&state_dir));
     let (orders, process, running) = started.inspect_err(|_| {
-        let _ = std::fs::remove_dir(&directory);
+        let _ = std::fs::remove_dir(&state_dir);
     })?;
     Ok(PrivateLab {
         running,
         orders: Some(orders),
         process,
+        state_dir,
     })
 }
 
 impl Drop for PrivateLab {
     fn drop(&mut self) {
         drop(self.orders.take());
-        let _ = self.process.wait();
+        if !self.process.wait().is_ok_and(|end| end.success()) {
+            // The daemon was killed; its keeper was not.
+            let mut down = this_program(Some(&self.state_dir));
+            down.args(["down", &self.running.name]);
+            let _ = down.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+        let _ = std::fs::remove_dir(&self.state_dir);
     }
 }
 
@@ -227,11 +237,8 @@ fn start(
     state_dir: Option<&Path>,
 ) -> Result<(ChildStdin, Child, Running), UpError> {
     let broken = |error: std::io::Error| UpError::failed(format!("cannot start the daemon: {error}"));
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = this_program(state_dir);
     command.arg("daemon").stdin(Stdio::piped()).stdout(Stdio::piped());
-    if let Some(state_dir) = state_dir {
-        command.env("PEERLANE_STATE_DIR", state_dir);
-    }
     let mut process = command.spawn().map_err(broken)?;
     let (orders, answer) = (process.stdin.take(), process.stdout.take());
     let mut orders = orders.ok_or_else(|| UpError::failed("the daemon has no standard input"))?;
@@ -257,6 +264,16 @@ fn start(
             Err(died(end))
         }
     }
+}
+
+/// This very binary, even when another one lies at its path by now.
+fn this_program(state_dir: Option<&Path>) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("peerlane");
+    if let Some(state_dir) = state_dir {
+        command.env("PEERLANE_STATE_DIR", state_dir);
+    }
+    command
 }
 
 /// The longest line a daemon says: a few notes and a path.
