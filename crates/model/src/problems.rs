@@ -62,9 +62,9 @@ impl Problems {
         target: impl Into<String>,
         message: impl Into<String>,
     ) -> &mut Problem {
-        if self.errors.len() > MOST_ERRORS {
+        if self.errors.len() == MOST_ERRORS {
             self.beyond += 1;
-            self.errors.truncate(MOST_ERRORS);
+            self.errors.pop();
         }
         push(&mut self.errors, code, target.into(), message.into())
     }
