@@ -2,6 +2,7 @@
 
 use packet::Prefix;
 
+use crate::ranges::Ranges;
 use crate::snapshot::{NicId, PeeringId};
 
 /// What a winning route does with a packet.
@@ -38,16 +39,38 @@ impl RouteId {
     }
 }
 
-/// Immutable longest-prefix-match table. Route numbers are positions in the compiled list.
+/// Immutable longest-prefix-match table. An IPv6 prefix holds no IPv4 address, however short it is.
 #[derive(Debug)]
 pub struct Fib {
     routes: Vec<Route>,
+    /// By the low 32 bits; values are route numbers or [`NO_ROUTE`].
+    ipv4: Ranges<u32, 16>,
+    ipv6: Ranges<u128, 8>,
 }
 
+const NO_ROUTE: u32 = u32::MAX;
+
 impl Fib {
+    /// Compiles the routes; of two with one prefix the last counts.
     #[must_use]
     pub fn compile(routes: Vec<Route>) -> Self {
-        Self { routes }
+        let mut order: Vec<(Prefix, u32)> = routes
+            .iter()
+            .zip(0..)
+            .map(|(route, at)| (route.prefix, at))
+            .collect();
+        // Outer prefixes before those they hold.
+        order.sort_unstable_by_key(|&(prefix, at)| (prefix.first(), prefix.length(), at));
+        let (ipv4, ipv6): (Vec<_>, Vec<_>) = order.into_iter().partition(|&(prefix, _)| is_ipv4(prefix));
+        let ipv4: Vec<_> = flatten(&ipv4, MAPPED, MAPPED | u128::from(u32::MAX))
+            .into_iter()
+            .map(|(start, route)| (low32(start), route))
+            .collect();
+        Self {
+            ipv4: Ranges::new(&ipv4),
+            ipv6: Ranges::new(&flatten(&ipv6, 0, u128::MAX)),
+            routes,
+        }
     }
 
     #[must_use]
@@ -56,13 +79,59 @@ impl Fib {
     }
 
     /// The longest prefix that holds the address (ROUTE-20).
+    #[inline]
     #[must_use]
     pub fn lookup(&self, address: u128) -> Option<RouteId> {
-        let matching = (0..)
-            .zip(&self.routes)
-            .filter(|(_, route)| route.prefix.contains(address));
-        matching
-            .max_by_key(|(_, route)| route.prefix.length())
-            .map(|(at, _)| RouteId(at))
+        let found = if address >> 32 == MAPPED >> 32 {
+            self.ipv4.find(low32(address))
+        } else {
+            self.ipv6.find(address)
+        };
+        found.filter(|&route| route != NO_ROUTE).map(RouteId)
+    }
+}
+
+/// `::ffff:0:0`, where IPv4 lies.
+const MAPPED: u128 = 0xffff_0000_0000;
+
+fn is_ipv4(prefix: Prefix) -> bool {
+    prefix.length() >= 96 && prefix.first() >> 32 == MAPPED >> 32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are asked for")]
+#[inline]
+const fn low32(address: u128) -> u32 {
+    address as u32
+}
+
+/// Disjoint ranges over `first..=last` from nested prefixes sorted from the outside in: each start with the route that
+/// holds from there on.
+fn flatten(sorted: &[(Prefix, u32)], first: u128, last: u128) -> Vec<(u128, u32)> {
+    let mut ranges = vec![(first, NO_ROUTE)];
+    let mut open: Vec<(u128, u32)> = vec![(last, NO_ROUTE)];
+    for &(prefix, route) in sorted {
+        close(&mut ranges, &mut open, prefix.first());
+        begin(&mut ranges, prefix.first(), route);
+        open.push((prefix.last(), route));
+    }
+    close(&mut ranges, &mut open, last);
+    ranges
+}
+
+/// Ends the prefixes that end before `until`; what lies around each goes on after it.
+fn close(ranges: &mut Vec<(u128, u32)>, open: &mut Vec<(u128, u32)>, until: u128) {
+    while let Some(&(end, _)) = open.last().filter(|&&(end, _)| end < until) {
+        open.pop();
+        if let Some(&(_, around)) = open.last() {
+            begin(ranges, end + 1, around);
+        }
+    }
+}
+
+/// From `start` on, `route` holds.
+fn begin(ranges: &mut Vec<(u128, u32)>, start: u128, route: u32) {
+    ranges.pop_if(|&mut (same, _)| same == start);
+    if ranges.last().is_none_or(|&(_, before)| before != route) {
+        ranges.push((start, route));
     }
 }

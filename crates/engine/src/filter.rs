@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use packet::{FlowKey, Prefix, Protocol};
 
+use crate::classes::Field;
 use crate::snapshot::{FilterId, NicId, Snapshot};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +44,20 @@ pub struct Filtered {
 }
 
 /// The rules of one NSG in one direction, in order of priority, default rules last.
+///
+/// Compiled per field: each value of a field belongs to a class, and a class is a set of rules, one bit each. A packet's five
+/// classes are intersected; the first bit left is the first rule that matches. Neither the order of rules nor the length of
+/// their lists nor the packet changes the work.
 #[derive(Debug)]
 pub struct Filter {
     rules: Vec<Rule>,
+    /// 64-bit words per set.
+    words: usize,
+    sources: Field<u128, 8>,
+    destinations: Field<u128, 8>,
+    source_ports: Field<u16, 32>,
+    destination_ports: Field<u16, 32>,
+    protocols: Field<u8, 64>,
 }
 
 /// Asks the NSG of the NIC, then that of its subnet (NSG-21). State is not considered.
@@ -64,7 +76,39 @@ pub fn inbound(snapshot: &Snapshot, nic: NicId, key: &FlowKey) -> Filtered {
 impl Filter {
     #[must_use]
     pub fn compile(rules: Vec<Rule>) -> Self {
-        Self { rules }
+        let prefixes = |prefixes: &[Prefix]| {
+            prefixes
+                .iter()
+                .map(|prefix| (prefix.first(), prefix.last()))
+                .collect()
+        };
+        let ports = |ranges: &[RangeInclusive<u16>]| {
+            ranges
+                .iter()
+                .map(|range| (*range.start(), *range.end()))
+                .collect()
+        };
+        let protocols =
+            |protocol: Option<Protocol>| vec![protocol.map_or((0, u8::MAX), |Protocol(only)| (only, only))];
+        Self {
+            words: rules.len().div_ceil(64),
+            sources: Field::new(rules.iter().map(|rule| prefixes(&rule.sources)), 0, |at| {
+                at.checked_add(1)
+            }),
+            destinations: Field::new(rules.iter().map(|rule| prefixes(&rule.destinations)), 0, |at| {
+                at.checked_add(1)
+            }),
+            source_ports: Field::new(rules.iter().map(|rule| ports(&rule.source_ports)), 0, |at| {
+                at.checked_add(1)
+            }),
+            destination_ports: Field::new(rules.iter().map(|rule| ports(&rule.destination_ports)), 0, |at| {
+                at.checked_add(1)
+            }),
+            protocols: Field::new(rules.iter().map(|rule| protocols(rule.protocol)), 0, |at| {
+                at.checked_add(1)
+            }),
+            rules,
+        }
     }
 
     #[must_use]
@@ -75,7 +119,37 @@ impl Filter {
     /// The first rule that matches decides (NSG-04).
     #[must_use]
     pub fn decide(&self, key: &FlowKey) -> Decision {
-        linear(&self.rules, key)
+        let words = self.words;
+        let addresses = [
+            self.sources.class(key.source, words),
+            self.destinations.class(key.destination, words),
+            self.protocols.class(key.protocol.0, words),
+        ];
+        // NSG-07: without ports, only the other fields count.
+        let ports = has_ports(key.protocol).then(|| {
+            let source = self.source_ports.class(key.source_port, words);
+            [source, self.destination_ports.class(key.destination_port, words)]
+        });
+        for word in 0..words {
+            let mut left = addresses.iter().fold(u64::MAX, |left, set| left & set[word]);
+            if let Some(ports) = ports {
+                left &= ports[0][word] & ports[1][word];
+            }
+            if left != 0 {
+                return self.decision(word * 64 + left.trailing_zeros() as usize);
+            }
+        }
+        Decision {
+            access: Access::Deny,
+            rule: None,
+        }
+    }
+
+    fn decision(&self, at: usize) -> Decision {
+        Decision {
+            access: self.rules[at].access,
+            rule: u16::try_from(at).ok(),
+        }
     }
 }
 
@@ -101,31 +175,4 @@ fn ask(snapshot: &Snapshot, filters: [Option<FilterId>; 2], key: &FlowKey) -> Fi
 /// Whether rules look at ports of this protocol (NSG-07); the identifier of an ICMP echo is not a port.
 fn has_ports(protocol: Protocol) -> bool {
     protocol == Protocol::TCP || protocol == Protocol::UDP
-}
-
-fn linear(rules: &[Rule], key: &FlowKey) -> Decision {
-    let ports = has_ports(key.protocol);
-    let found = rules.iter().position(|rule| {
-        rule.protocol.is_none_or(|protocol| protocol == key.protocol)
-            && rule.sources.iter().any(|prefix| prefix.contains(key.source))
-            && rule
-                .destinations
-                .iter()
-                .any(|prefix| prefix.contains(key.destination))
-            && (!ports
-                || rule
-                    .source_ports
-                    .iter()
-                    .any(|range| range.contains(&key.source_port)))
-            && (!ports
-                || rule
-                    .destination_ports
-                    .iter()
-                    .any(|range| range.contains(&key.destination_port)))
-    });
-    let access = found.map_or(Access::Deny, |at| rules[at].access);
-    Decision {
-        access,
-        rule: found.and_then(|at| u16::try_from(at).ok()),
-    }
 }

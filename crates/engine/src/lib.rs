@@ -1,6 +1,7 @@
 //! Compiled tables and the packet path: no file descriptor, clock, thread, log line or name lives here.
 
 pub mod admit;
+mod classes;
 pub mod classify;
 pub mod fib;
 pub mod filter;
@@ -9,13 +10,14 @@ mod fragment;
 mod hash;
 mod link;
 mod pipeline;
+mod ranges;
 pub mod reason;
 pub mod rewrite;
 pub mod route;
 mod simd;
 pub mod snapshot;
 pub mod stats;
-mod table;
+pub mod table;
 pub mod worker;
 
 pub use classify::Sender;

@@ -7,7 +7,7 @@ use crate::simd::prefetch;
 use crate::snapshot::PortId;
 
 /// "No slot", in links and answers.
-pub(crate) const NONE: u32 = u32::MAX;
+pub const NONE: u32 = u32::MAX;
 /// Tags per bucket: eight tags of 16 bits and eight indexes of 32 fit a cache line with room for a counter.
 const WIDTH: usize = 8;
 /// Buckets of an empty table: 8 KiB.
@@ -72,8 +72,9 @@ struct Bucket {
     passed: u32,
 }
 
+/// Flows by port and key. Public for tests and benches; the packet path is its only other user.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     hasher: Hasher,
     buckets: Vec<Bucket>,
     pub(crate) hot: Vec<Hot>,
@@ -84,7 +85,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(capacity: u32, seed: u64) -> Self {
+    /// `capacity`: slots at most; memory for them is reserved now and used when needed. `seed` keys the hash.
+    #[must_use]
+    pub fn new(capacity: u32, seed: u64) -> Self {
         // Reserved, not touched: the system gives pages as slots are used, and slots never move.
         Self {
             hasher: Hasher::new(seed),
@@ -97,27 +100,33 @@ impl Table {
         }
     }
 
-    pub(crate) fn used(&self) -> u32 {
+    /// Slots in use.
+    #[must_use]
+    pub fn used(&self) -> u32 {
         self.used
     }
 
-    pub(crate) fn is_full(&self) -> bool {
+    #[must_use]
+    pub fn is_full(&self) -> bool {
         self.used == self.capacity
     }
 
     #[inline]
-    pub(crate) fn hash(&self, port: PortId, key: &FlowKey) -> u64 {
+    #[must_use]
+    pub fn hash(&self, port: PortId, key: &FlowKey) -> u64 {
         self.hasher.flow(port, key)
     }
 
+    /// Asks for the bucket that a search will look at.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
+    pub fn prefetch(&self, hash: u64) {
         prefetch(&self.buckets[home(hash, self.buckets.len())]);
     }
 
     /// The first slot that may hold a key of this hash; asks for its line. [`NONE`]: not in the home bucket.
     #[inline]
-    pub(crate) fn candidate(&self, hash: u64) -> u32 {
+    #[must_use]
+    pub fn candidate(&self, hash: u64) -> u32 {
         let bucket = &self.buckets[home(hash, self.buckets.len())];
         let hits = matches(&bucket.tags, tag(hash));
         if hits == 0 {
@@ -130,7 +139,9 @@ impl Table {
         slot
     }
 
-    pub(crate) fn find(&self, hash: u64, port: PortId, key: &FlowKey) -> Option<u32> {
+    /// The slot of a key. `hash` is [`Table::hash`] of both.
+    #[must_use]
+    pub fn find(&self, hash: u64, port: PortId, key: &FlowKey) -> Option<u32> {
         let mut at = home(hash, self.buckets.len());
         loop {
             let bucket = &self.buckets[at];
@@ -150,7 +161,7 @@ impl Table {
     }
 
     /// Adds a key that is not in the table. None: no slot is free.
-    pub(crate) fn insert(&mut self, hash: u64, port: PortId, key: &FlowKey) -> Option<u32> {
+    pub fn insert(&mut self, hash: u64, port: PortId, key: &FlowKey) -> Option<u32> {
         if self.is_full() {
             return None;
         }
@@ -187,7 +198,8 @@ impl Table {
         Some(slot)
     }
 
-    pub(crate) fn remove(&mut self, slot: u32) {
+    /// Frees a slot that is in use.
+    pub fn remove(&mut self, slot: u32) {
         let hot = &mut self.hot[slot as usize];
         let hash = self.hasher.flow(hot.port, &hot.key());
         // No burst comes from this port: the slot cannot be hit by mistake.
