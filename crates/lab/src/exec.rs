@@ -141,6 +141,8 @@ fn code(status: ExitStatus) -> u8 {
 fn refused(program: &OsString, error: io::Error) -> Result<u8> {
     let code = match (error.kind(), error.raw_os_error().map(Errno::from_raw_os_error)) {
         (ErrorKind::NotFound, _) => NO_SUCH_PROGRAM,
+        // A directory of PATH that may not be searched hides that the others do not have it.
+        (ErrorKind::PermissionDenied, _) if !on_path(program) => NO_SUCH_PROGRAM,
         (ErrorKind::PermissionDenied, _) | (_, Some(Errno::NOEXEC | Errno::ISDIR | Errno::NOTDIR)) => {
             NOT_EXECUTABLE
         }
@@ -148,4 +150,13 @@ fn refused(program: &OsString, error: io::Error) -> Result<u8> {
     };
     eprintln!("peerlane: cannot run {}: {error}", program.display());
     Ok(code)
+}
+
+/// Whether there is such a file, executable or not.
+fn on_path(program: &OsString) -> bool {
+    if program.as_encoded_bytes().contains(&b'/') {
+        return true;
+    }
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&directories).any(|directory| directory.join(program).exists())
 }

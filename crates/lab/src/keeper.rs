@@ -5,14 +5,14 @@
 //! SIGKILL and SIGSTOP from outside.
 #![expect(
     unsafe_code,
-    reason = "unshare(2) has no safe binding; it is called without CLONE_FILES"
+    reason = "unshare(2) and inherited descriptors have no safe binding"
 )]
 
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -99,6 +99,10 @@ pub fn start(run_dir: &RunDir, launch: &Launch) -> Result<Keeper> {
 /// `keeper`.
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
+    if let Err(error) = close_inherited() {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     let (step, path) = match arguments {
         [step, path] => (step, Path::new(path)),
         _ => return ExitCode::from(2),
@@ -150,6 +154,25 @@ fn say(said: &Startup) -> Result<()> {
     out.write_all(&text)
         .and_then(|()| out.flush())
         .attempt(|| "report the start".to_owned())
+}
+
+/// Lets no descriptor that the caller happened to have reach the keeper, which would hold it for the lab's life.
+fn close_inherited() -> Result<()> {
+    let cannot = || "close inherited descriptors".to_owned();
+    for entry in fs::read_dir("/proc/self/fd").attempt(cannot)? {
+        let name = entry.attempt(cannot)?.file_name();
+        let Some(number) = name
+            .to_str()
+            .and_then(|name| name.parse().ok())
+            .filter(|number| *number > 2)
+        else {
+            continue;
+        };
+        // SAFETY: at worst it is the descriptor of this loop's directory, which is open.
+        let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::io::fcntl_setfd(inherited, rustix::io::FdFlags::CLOEXEC).attempt(cannot)?;
+    }
+    Ok(())
 }
 
 fn spawn_init(path: &Path, own_arguments: usize) -> Result<()> {

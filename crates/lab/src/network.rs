@@ -21,20 +21,29 @@ use crate::sysctl;
 /// What the kernel refused. Nothing is taken back: a namespace of the lab goes with the lab, for others there is
 /// [`unconfigure`].
 pub fn configure(spec: &NamespaceSpec) -> Result<()> {
-    sysctl::set_namespace(spec)?;
     let mut interfaces = Vec::new();
     for interface in &spec.interfaces {
-        let index = interface_index(&interface.name)?;
-        sysctl::set_interface(interface)?;
-        interfaces.push((interface, index));
+        interfaces.push((interface, interface_index(&interface.name)?));
     }
     with_netlink(async |netlink| {
+        for (interface, index) in &interfaces {
+            // Azure carries no multicast. Off before anything else, so that no group is joined and reported.
+            let link = LinkUnspec::new_with_index(*index).multicast(false).build();
+            let set = netlink.link().set(link).execute().await;
+            set.attempt(|| format!("set up {}", interface.name))?;
+        }
+        sysctl::set_namespace(spec)?;
         if spec.place == Place::Lab {
-            set_up(&netlink, interface_index("lo")?)
+            let lo = LinkUnspec::new_with_index(interface_index("lo")?).up().build();
+            netlink
+                .link()
+                .set(lo)
+                .execute()
                 .await
-                .attempt(|| "bring lo up".to_owned())?;
+                .attempt(|| "set up lo".to_owned())?;
         }
         for (interface, index) in interfaces {
+            sysctl::set_interface(interface)?;
             configure_interface(&netlink, interface, index).await?;
         }
         Ok(())
@@ -135,14 +144,6 @@ pub(crate) fn addresses_of(interface: &InterfaceSpec, ipv4: bool) -> impl Iterat
         .iter()
         .map(IpNet::addr)
         .filter(move |address| address.is_ipv4() == ipv4)
-}
-
-async fn set_up(netlink: &Handle, index: u32) -> std::result::Result<(), rtnetlink::Error> {
-    netlink
-        .link()
-        .set(LinkUnspec::new_with_index(index).up().build())
-        .execute()
-        .await
 }
 
 fn interface_index(name: &str) -> Result<u32> {

@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ use crate::netns_names;
 
 const DAEMON_LOCK: &str = "daemon.lock";
 const KEEPER_LOCK: &str = "keeper.lock";
+
+/// Ends the name of a directory that is being removed; no lab's name has a dot.
+const REMOVED: &str = ".removed";
+
+/// Tells the removals of one process apart.
+static REMOVALS: AtomicU64 = AtomicU64::new(0);
 
 /// `sun_path` holds 108 bytes with its final zero; the longest socket name in the directory is `/keeper.sock`, and
 /// some room is left for others.
@@ -73,7 +80,10 @@ impl RunDir {
         let run_dir = Self::at(&base, lab)?;
         for _ in 0..LOCK_TRIES {
             make_directory(&run_dir.path)?;
-            check_own(&run_dir.path)?;
+            // Removed since by its last owner: once more.
+            if Self::existing(lab)?.is_none() {
+                continue;
+            }
             if let Some(mut lock) = run_dir.try_lock()? {
                 if !run_dir.keeper_alive() {
                     run_dir.sweep()?;
@@ -114,6 +124,11 @@ impl RunDir {
         for entry in entries.flatten() {
             // Whatever is not a lab's directory of ours is none of our business.
             let name = entry.file_name();
+            if name.as_bytes().ends_with(REMOVED.as_bytes()) && check_own(&entry.path()).is_ok() {
+                // Its remover may be at it still, or have died.
+                let _ = fs::remove_dir_all(entry.path());
+                continue;
+            }
             let Some(run_dir) = name.to_str().and_then(|name| Self::at(&base, name).ok()) else {
                 continue;
             };
@@ -160,9 +175,14 @@ impl RunDir {
     /// What could not be removed.
     pub fn remove(&self, lock: DaemonLock) -> Result<()> {
         netns_names::unbind_all(self)?;
-        fs::remove_dir_all(&self.path).attempt(|| format!("remove {}", self.path.display()))?;
+        // Renamed first, so that who looks for the lab meanwhile finds all of it or nothing.
+        let (process, number) = (std::process::id(), REMOVALS.fetch_add(1, Ordering::Relaxed));
+        let old = self
+            .path
+            .with_file_name(format!(".{}-{process}-{number}{REMOVED}", self.lab));
+        fs::rename(&self.path, &old).attempt(|| format!("remove {}", self.path.display()))?;
         drop(lock);
-        Ok(())
+        remove_tree(&old).attempt(|| format!("remove {}", old.display()))
     }
 
     /// The directory, whatever lives in it; None when there is none.
@@ -170,7 +190,8 @@ impl RunDir {
         let run_dir = Self::at(&base(), lab)?;
         match fs::symlink_metadata(&run_dir.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            _ => check_own(&run_dir.path).map(|()| Some(run_dir)),
+            Err(error) => Err(error).attempt(|| format!("look at {}", run_dir.path.display())),
+            Ok(metadata) => check_metadata(&run_dir.path, &metadata).map(|()| Some(run_dir)),
         }
     }
 
@@ -356,7 +377,10 @@ fn check_base(path: &Path) -> Result<()> {
 }
 
 fn check_own(path: &Path) -> Result<()> {
-    let metadata = look_at(path)?;
+    check_metadata(path, &look_at(path)?)
+}
+
+fn check_metadata(path: &Path, metadata: &fs::Metadata) -> Result<()> {
     let ours = metadata.uid() == rustix::process::geteuid().as_raw();
     let reason = match (metadata.is_dir(), ours, metadata.mode() & 0o077 == 0) {
         (false, ..) => "it is no directory",
@@ -372,6 +396,18 @@ fn check_own(path: &Path) -> Result<()> {
 
 fn look_at(path: &Path) -> Result<fs::Metadata> {
     fs::symlink_metadata(path).attempt(|| format!("look at {}", path.display()))
+}
+
+/// Removes a directory that another may be removing too, or just be making its last file in.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            done => return done,
+        }
+    }
+    fs::remove_dir_all(path)
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {

@@ -120,7 +120,10 @@ fn check_vm(forwarding: bool) {
         routes.lines().filter(|line| line.starts_with("default")).count(),
         1
     );
-    assert!(routes.contains("default dev eth0 scope link"), "{routes}");
+    assert!(
+        routes.contains("default dev eth0 proto static scope link"),
+        "{routes}"
+    );
     assert!(
         routes.contains("10.1.1.0/27 dev eth1 proto kernel scope link src 10.1.1.4"),
         "{routes}"

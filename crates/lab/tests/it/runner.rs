@@ -1,4 +1,8 @@
 //! Runs the cases, each in a process of its own, and looks for what they leave behind.
+#![expect(
+    unsafe_code,
+    reason = "unshare(2) has no safe binding; it is called without CLONE_FILES"
+)]
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -28,6 +32,7 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
             .filter(|word| !word.starts_with('-'));
         words.clone().next().is_none() || words.any(|word| name.contains(word))
     };
+    own_tun_device();
     let program = Program::copy();
     let mut failed = Vec::new();
     for (name, users, _) in CASES.iter().filter(|(name, ..)| wanted(name)) {
@@ -49,6 +54,31 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Puts a /dev/net/tun that is open to everybody in place, for this process and its children alone.
+fn own_tun_device() {
+    use rustix::fs::{FileType, Mode, makedev, mknodat};
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    // SAFETY: NEWNS does not touch the table of file descriptors, the one hazard of this call.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    mount_change(
+        "/",
+        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+    )
+    .unwrap();
+    fs::create_dir_all("/dev/net").unwrap();
+    mount("tmpfs", "/dev/net", "tmpfs", MountFlags::NOSUID, None).unwrap();
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(
+        rustix::fs::CWD,
+        "/dev/net/tun",
+        FileType::CharacterDevice,
+        mode,
+        makedev(10, 200),
+    )
+    .unwrap();
+    fs::set_permissions("/dev/net/tun", fs::Permissions::from_mode(0o666)).unwrap();
 }
 
 /// Runs one case here.
@@ -130,6 +160,9 @@ fn run_case(program: &Program, name: &str, user: As) -> Result<(), String> {
     // Whatever a broken case left.
     for pid in processes_of(&program.path()) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    while !processes_of(&program.path()).is_empty() {
+        sleep(Duration::from_millis(5));
     }
     fs::remove_dir_all(&state).unwrap();
     if problems.is_empty() {
