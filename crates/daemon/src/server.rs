@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -134,6 +135,12 @@ fn router(shared: Shared) -> Router {
         .route("/v1/probe", post(run_probe))
         .route("/v1/stop", post(stop))
         .fallback(|| async { Refusal(StatusCode::NOT_FOUND, String::from("no such resource")) })
+        .method_not_allowed_fallback(|| async {
+            Refusal(
+                StatusCode::METHOD_NOT_ALLOWED,
+                String::from("this resource has no such method"),
+            )
+        })
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .with_state(shared)
 }
@@ -158,7 +165,14 @@ async fn lab_file(Extract(shared): Extract<Shared>) -> Json<LabFile> {
     Json(shared.lab.file.clone())
 }
 
-async fn run_probe(Extract(shared): Extract<Shared>, Json(request): Json<ProbeRequest>) -> Response {
+async fn run_probe(
+    Extract(shared): Extract<Shared>,
+    request: Result<Json<ProbeRequest>, JsonRejection>,
+) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return Refusal(rejection.status(), rejection.body_text()).into_response(),
+    };
     match probe::probe(&shared.lab, request).await {
         Ok(result) => Json(result).into_response(),
         Err(message) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, message).into_response(),
