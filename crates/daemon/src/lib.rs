@@ -3,6 +3,8 @@
 pub mod api;
 pub mod client;
 mod exchange;
+#[cfg(test)]
+mod forwarding_tests;
 pub mod labs;
 mod log;
 mod ports;

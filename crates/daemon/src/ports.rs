@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use lab::{Keeper, LabSpec, Namespace, RunDir};
+use lab::{Keeper, LabSpec, Namespace, NamespaceSpec, RunDir};
 use port::{Device, Offloads, Queue};
 
 use crate::up::{Io, UpError};
@@ -54,17 +54,9 @@ pub(crate) fn open(
     for wanted in &spec.namespaces {
         let namespace = Namespace::of(wanted)?;
         keeper.hold_namespace(&wanted.name, &namespace)?;
-        let devices = namespace.run(|| {
-            let devices = wanted.interfaces.iter().map(|interface| {
-                open_device(&interface.name, opening).map(|device| (interface.name.clone(), device))
-            });
-            let devices = devices.collect::<Result<Vec<_>, UpError>>()?;
-            lab::network::configure(wanted)?;
-            Ok::<_, UpError>(devices)
-        })??;
-        for (interface, device) in devices {
+        for device in open_namespace(wanted, &namespace, opening)? {
             let queues: Vec<_> = device.fds.iter().map(AsFd::as_fd).collect();
-            keeper.hold_tun(&wanted.name, &interface, device.offloads.name(), &queues)?;
+            keeper.hold_tun(&wanted.name, &device.name, device.offloads.name(), &queues)?;
             opened.push(&wanted.name, device);
         }
         if opening.named && wanted.place == lab::Place::Lab {
@@ -106,7 +98,7 @@ impl Ports {
 }
 
 impl Opened {
-    fn push(&mut self, namespace: &str, device: Device) {
+    pub(crate) fn push(&mut self, namespace: &str, device: Device) {
         self.ports.devices.push(PortDevice {
             namespace: namespace.to_owned(),
             interface: device.name.clone(),
@@ -119,6 +111,25 @@ impl Opened {
             self.queues[worker].push(queue);
         }
     }
+}
+
+/// Makes and configures the interfaces of one namespace.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_namespace(
+    wanted: &NamespaceSpec,
+    namespace: &Namespace,
+    opening: Opening,
+) -> Result<Vec<Device>, UpError> {
+    namespace.run(|| {
+        let devices = wanted.interfaces.iter();
+        let devices: Vec<Device> = devices
+            .map(|interface| open_device(&interface.name, opening))
+            .collect::<Result<_, UpError>>()?;
+        lab::network::configure(wanted)?;
+        Ok(devices)
+    })?
 }
 
 /// In the calling thread's namespace.
