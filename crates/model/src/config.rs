@@ -4,9 +4,9 @@ use indexmap::IndexMap;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-pub use crate::decode::{Address, Cidr, Unsupported};
 use crate::decode::{Decode, Object, choice, object, wrong};
 use crate::problems::Problems;
+pub use crate::values::{Address, Cidr, Unsupported};
 use crate::yaml::{Node, Value};
 
 object! {
@@ -347,6 +347,58 @@ object! {
         application_security_groups: Vec<String> = "applicationSecurityGroups",
         /// Its public address, at most one of each family.
         public_ip_address: Option<PublicAddresses> = "publicIPAddress",
+    }
+}
+
+impl Nic {
+    /// The same NIC, as one of a VM would be written.
+    pub(crate) fn to_vm_nic(&self) -> VmNic {
+        VmNic {
+            name: None,
+            subnet: self.subnet.clone(),
+            private_ip_address: self.private_ip_address,
+            private_ip_addresses: self.private_ip_addresses.clone(),
+            enable_ip_forwarding: self.enable_ip_forwarding,
+            network_security_group: self.network_security_group.clone(),
+            application_security_groups: self.application_security_groups.clone(),
+            public_ip_address: self.public_ip_address.clone(),
+        }
+    }
+}
+
+impl Vm {
+    /// The NIC of the short form, and which of its properties are given.
+    pub(crate) fn short_form(&self) -> (VmNic, Vec<&'static str>) {
+        let given = [
+            ("subnet", self.subnet.is_some()),
+            ("privateIPAddress", self.private_ip_address.is_some()),
+            ("privateIPAddresses", !self.private_ip_addresses.is_empty()),
+            ("enableIPForwarding", self.enable_ip_forwarding.is_some()),
+            ("networkSecurityGroup", self.network_security_group.is_some()),
+            (
+                "applicationSecurityGroups",
+                !self.application_security_groups.is_empty(),
+            ),
+            ("publicIPAddress", self.public_ip_address.is_some()),
+        ];
+        let nic = VmNic {
+            name: None,
+            subnet: self.subnet.clone().unwrap_or_default(),
+            private_ip_address: self.private_ip_address,
+            private_ip_addresses: self.private_ip_addresses.clone(),
+            enable_ip_forwarding: self.enable_ip_forwarding,
+            network_security_group: self.network_security_group.clone(),
+            application_security_groups: self.application_security_groups.clone(),
+            public_ip_address: self.public_ip_address.clone(),
+        };
+        (
+            nic,
+            given
+                .into_iter()
+                .filter(|(_, given)| *given)
+                .map(|(property, _)| property)
+                .collect(),
+        )
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::decode::{closest, shown};
 use crate::topology::{Endpoint, NicIndex, Topology};
+use crate::words::{closest, shown};
 
 /// Also the name of the lab's namespace of test addresses.
 pub(crate) const INTERNET: &str = "internet";

@@ -8,6 +8,8 @@ pub mod error;
 mod problems;
 mod source;
 pub mod topology;
+mod values;
+mod words;
 mod yaml;
 
 pub use check::expectations::DROP_REASONS;

@@ -82,7 +82,11 @@ impl Source {
             ));
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok((file, text)),
+            // A byte order mark is no part of the text: it has no column.
+            Ok(text) => Ok((
+                file,
+                text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text),
+            )),
             Err(error) => {
                 let good = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes()).into_owned();

@@ -1,9 +1,5 @@
 //! Input that means harm: always an answer, soon, never a panic.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test may panic, its functions too"
-)]
+#![expect(clippy::unwrap_used, reason = "a test may panic, its functions too")]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -93,6 +89,15 @@ fn refuses_what_is_no_text() {
     assert!(only_error(Source::Path(huge)).0.contains("larger than 8 MiB"));
     let endless = only_error(Source::Path("/dev/zero".into()));
     assert!(endless.0.contains("larger than 8 MiB"), "{endless:?}");
+}
+
+/// A byte order mark is no character of the first line.
+#[test]
+fn places_stand_behind_a_byte_order_mark() {
+    let errors = load("\u{feff}colour: 1\napiVersion: peerlane/v1\nkind: Lab\nname: x\n").unwrap_err();
+    let error = &errors.errors[0];
+    assert_eq!((error.code, error.line, error.column), ("Sim.UnknownField", 1, 1));
+    assert_eq!(&errors.text[error.span.clone()], "colour");
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use crate::check::Scope;
 use crate::check::nsgs::access;
 use crate::config;
-use crate::decode::{closest, shown};
 use crate::endpoint::EndpointIndex;
 use crate::problems::{Problems, join};
 use crate::topology::{Access, Endpoint, Test, TestProtocol, Topology};
+use crate::words::{closest, shown};
 
 /// The contract's closed list, which the engine's own is compared with.
 pub const DROP_REASONS: &[&str] = &[

@@ -2,12 +2,15 @@
 
 mod addresses;
 pub(crate) mod expectations;
+mod members;
 mod names;
 mod nics;
 mod nsgs;
+mod peering_states;
 mod peerings;
 mod ranges;
 mod routes;
+mod rule_fields;
 mod tags;
 mod vnets;
 
@@ -16,6 +19,9 @@ use names::Names;
 use crate::config::{self, Config};
 use crate::problems::{Problems, join};
 use crate::topology::{ForwardedSemantics, Profile, Settings, Topology};
+
+/// From what every IPv4 host takes to the MTU of a VM (NET-03).
+const FABRIC_MTU: std::ops::RangeInclusive<u16> = 576..=1500;
 
 /// What the file declares, and where its names lead.
 pub(crate) struct Scope<'a> {
@@ -108,19 +114,21 @@ fn lab(config: &Config, problems: &mut Problems) {
     for (name, id) in ids {
         if uuid::Uuid::try_parse(id).is_err() {
             let target = format!("subscriptions.{name}.id");
-            let message = format!("'{}' is no UUID", crate::decode::shown(id));
+            let message = format!("'{}' is no UUID", crate::words::shown(id));
             problems
                 .error("Sim.Value", target, message)
                 .help("such as 11111111-1111-1111-1111-111111111111");
         }
     }
-    if config
-        .settings
-        .as_ref()
-        .is_some_and(|settings| settings.fabric_mtu.is_some())
-    {
+    if let Some(mtu) = config.settings.as_ref().and_then(|settings| settings.fabric_mtu) {
+        let target = join("settings", "fabricMtu");
+        if !FABRIC_MTU.contains(&mtu) {
+            problems
+                .error("Sim.Value", &target, format!("{mtu} is not from 576 to 1500"))
+                .help("Azure's fabric fragments at 1400");
+        }
         problems.note(
-            join("settings", "fabricMtu"),
+            target,
             "fabricMtu has no effect yet: the fabric does not fragment",
         );
     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::decode::{closest, shown};
 use crate::problems::Problems;
+use crate::words::{closest, shown};
 
 /// The lab's name stands in paths, socket names and interface names.
 const LONGEST_LAB: usize = 32;

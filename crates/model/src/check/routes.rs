@@ -8,9 +8,10 @@ use crate::check::Scope;
 use crate::check::names;
 use crate::check::tags;
 use crate::config::{self, NextHopType};
-use crate::decode::{host_bits, shown};
 use crate::problems::{Problems, join};
 use crate::topology::{Profile, RouteTable, Topology, Udr, UdrNextHop};
+use crate::values::host_bits;
+use crate::words::shown;
 
 /// ROUTE-34: the most both profiles allow.
 const MOST_TABLES: usize = 200;
@@ -106,27 +107,8 @@ fn next_hop(
     problems: &mut Problems,
 ) -> Option<UdrNextHop> {
     let place = join(at, "nextHopType");
-    let address_place = join(at, "nextHopIpAddress");
     let next_hop = match route.next_hop_type {
-        NextHopType::VirtualAppliance => {
-            let Some(address) = route.next_hop_ip_address else {
-                problems
-                    .error(
-                        "Sim.ROUTE-13",
-                        place,
-                        "NextHopIpAddress cannot be Null or Empty in route when NextHopType is VirtualAppliance",
-                    )
-                    .help("add 'nextHopIpAddress', the private address of the appliance");
-                return None;
-            };
-            if prefix.is_some_and(|net| net.addr().is_ipv4() != address.0.is_ipv4()) {
-                let message = format!("the next hop {} is of another family than the prefix", address.0);
-                problems
-                    .error("Sim.ROUTE-13", address_place, message)
-                    .help("give the appliance's address of the prefix's family");
-            }
-            return Some(UdrNextHop::VirtualAppliance(address.0));
-        }
+        NextHopType::VirtualAppliance => return appliance(route, prefix, at, problems),
         NextHopType::VirtualApplianceEcmp if profile == Profile::Azure2025 => {
             problems
                 .error(
@@ -166,10 +148,36 @@ fn next_hop(
         problems
             .error(
                 "Sim.ROUTE-11",
-                address_place,
+                join(at, "nextHopIpAddress"),
                 "a next hop address is valid only with VirtualAppliance",
             )
             .help("remove 'nextHopIpAddress', or use VirtualAppliance");
     }
     Some(next_hop)
+}
+
+/// ROUTE-13.
+fn appliance(
+    route: &config::Route,
+    prefix: Option<IpNet>,
+    at: &str,
+    problems: &mut Problems,
+) -> Option<UdrNextHop> {
+    let Some(address) = route.next_hop_ip_address else {
+        problems
+            .error(
+                "Sim.ROUTE-13",
+                join(at, "nextHopType"),
+                "NextHopIpAddress cannot be Null or Empty in route when NextHopType is VirtualAppliance",
+            )
+            .help("add 'nextHopIpAddress', the private address of the appliance");
+        return None;
+    };
+    if prefix.is_some_and(|net| net.addr().is_ipv4() != address.0.is_ipv4()) {
+        let message = format!("the next hop {} is of another family than the prefix", address.0);
+        problems
+            .error("Sim.ROUTE-13", join(at, "nextHopIpAddress"), message)
+            .help("give the appliance's address of the prefix's family");
+    }
+    Some(UdrNextHop::VirtualAppliance(address.0))
 }

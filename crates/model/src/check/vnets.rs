@@ -9,19 +9,19 @@ use crate::check::Scope;
 use crate::check::names::{self, LONGEST_INTERFACE, Names};
 use crate::check::ranges::{Sorted, forbidden};
 use crate::config;
-use crate::decode::shown;
 use crate::endpoint::INTERNET;
 use crate::problems::{Problems, join};
 use crate::topology::{
     NsgIndex, PortNamespace, Profile, RouteTableIndex, Subnet, SubnetIndex, Topology, Vnet, VnetIndex,
     VnetPort,
 };
+use crate::words::shown;
 
 /// VNET-10: the most both profiles allow.
 pub(crate) const MOST_VNETS: usize = 1000;
 
 /// GW-01.
-const GATEWAY_SUBNET: &str = "GatewaySubnet";
+pub(crate) const GATEWAY_SUBNET: &str = "GatewaySubnet";
 
 /// What everything lives in when the file names no subscription.
 const DEFAULT_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
@@ -55,7 +55,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
             tun: vnet.tun.as_ref().map(|tun| port(tun, name, &at, problems)),
         };
         if !problems.unreadable(&at) {
-            address_space(&resolved.address_space, &at, problems);
+            address_space(name, &resolved.address_space, &at, problems);
             subnet_ranges(topology.profile, vnet, &resolved, &at, topology, problems);
         }
         topology.vnets.push(resolved);
@@ -112,7 +112,7 @@ fn subscription(
 }
 
 /// VNET-02, VNET-06, NET-10.
-fn address_space(space: &[IpNet], at: &str, problems: &mut Problems) {
+fn address_space(name: &str, space: &[IpNet], at: &str, problems: &mut Problems) {
     let at = join(at, "addressSpace");
     let entry = |index: usize| join(&at, &index.to_string());
     for (index, net) in space.iter().enumerate() {
@@ -123,7 +123,11 @@ fn address_space(space: &[IpNet], at: &str, problems: &mut Problems) {
                 .help("use a private range, such as 10.0.0.0/16");
         }
     }
-    if !space.iter().any(|net| matches!(net, IpNet::V4(_))) {
+    if space.is_empty() {
+        problems
+            .error("Sim.Value", &at, format!("VNet '{name}' has no address space"))
+            .help("add 'addressSpace: [10.0.0.0/16]'");
+    } else if !space.iter().any(|net| matches!(net, IpNet::V4(_))) {
         problems
             .error(
                 "Sim.NET-10",

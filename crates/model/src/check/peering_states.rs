@@ -1,0 +1,138 @@
+//! The state, sync level and remote space of each peering: they follow from both directions together.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use crate::check::peerings::Declared;
+use crate::config;
+use crate::problems::Problems;
+use crate::topology::{Peering, PeeringIndex, PeeringState, Profile, SyncLevel, Topology, VnetIndex};
+
+/// PEER-03..07, PEER-16..18, PEER-31.
+pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &mut Problems) {
+    let mut by_ends: HashMap<(usize, usize), usize> = HashMap::new();
+    let mut kept: Vec<&Declared> = Vec::new();
+    for one in declared {
+        // The classic end of a short form owns no object (PEER-31).
+        if !topology.vnets[one.from].classic && !by_ends.contains_key(&(one.from, one.to)) {
+            by_ends.insert((one.from, one.to), kept.len());
+            kept.push(one);
+        }
+    }
+    let disconnected = |one: &Declared| one.given.peering_state == Some(config::PeeringState::Disconnected);
+    for one in &kept {
+        let reverse = by_ends.get(&(one.to, one.from)).map(|index| kept[*index]);
+        let (from, to) = (&topology.vnets[one.from], &topology.vnets[one.to]);
+        let state = match reverse {
+            _ if disconnected(one) => PeeringState::Disconnected,
+            Some(back) if disconnected(back) => PeeringState::Initiated,
+            Some(_) => PeeringState::Connected,
+            None if to.classic => PeeringState::Connected,
+            None => PeeringState::Initiated,
+        };
+        let space: Vec<IpNet> = match one.given.remote_address_space.as_slice() {
+            [] => to.address_space.clone(),
+            given => given.iter().map(|cidr| cidr.0).collect(),
+        };
+        let reverse_index = by_ends.get(&(one.to, one.from)).map(|index| PeeringIndex(*index));
+        given_state(one, reverse, state, topology, problems);
+        let peering = Peering {
+            name: one.name.clone(),
+            from: VnetIndex(one.from),
+            to: VnetIndex(one.to),
+            state,
+            sync_level: SyncLevel::FullyInSync,
+            allow_virtual_network_access: one.given.allow_virtual_network_access.unwrap_or(true),
+            allow_forwarded_traffic: one.given.allow_forwarded_traffic.unwrap_or(false),
+            allow_gateway_transit: one.given.allow_gateway_transit.unwrap_or(false),
+            use_remote_gateways: one.given.use_remote_gateways.unwrap_or(false),
+            remote_address_space: space,
+            global: from.location != to.location,
+            reverse: reverse_index,
+        };
+        if peering.global {
+            problems.note(&one.at, "the two regions' distance adds no latency yet");
+        }
+        topology.peerings.push(peering);
+    }
+    sync_levels(topology);
+}
+
+/// What the file says of states and remote spaces must be possible.
+fn given_state(
+    one: &Declared,
+    reverse: Option<&Declared>,
+    state: PeeringState,
+    topology: &Topology,
+    problems: &mut Problems,
+) {
+    let shown = one.shown(topology);
+    if topology.profile == Profile::Azure2018 && !one.given.remote_address_space.is_empty() {
+        problems
+            .error(
+                "Sim.PEER-18",
+                one.place("remoteAddressSpace"),
+                "azure-2018 has no stale remote address space",
+            )
+            .help("remove 'remoteAddressSpace', or use profile azure-2025");
+    }
+    if topology.profile == Profile::Azure2025
+        && let Some(back) = reverse
+        && back.given.peering_state == Some(config::PeeringState::Disconnected)
+    {
+        let message = format!(
+            "Cannot create or update peering {shown} because remote peering {} referencing parent virtual network {} \
+             is in Disconnected state. Update or re-create the remote peering to get it back to Initiated state. \
+             Peering gets Disconnected when remote vnet or remote peering is deleted and re-created.",
+            back.shown(topology),
+            topology.vnets[one.from].name
+        );
+        problems
+            .error("RemotePeeringIsDisconnected", one.place("from"), message)
+            .help("remove 'peeringState' there, or this peering here");
+        return;
+    }
+    let given = match one.given.peering_state {
+        Some(config::PeeringState::Initiated) => PeeringState::Initiated,
+        Some(config::PeeringState::Connected) => PeeringState::Connected,
+        _ => return,
+    };
+    if given != state {
+        let rule = if given == PeeringState::Connected {
+            "Sim.PEER-03"
+        } else {
+            "Sim.PEER-04"
+        };
+        problems
+            .error(
+                rule,
+                one.place("peeringState"),
+                format!("peering {shown} is {state:?}, not {given:?}"),
+            )
+            .help("leave 'peeringState' out: it follows from the other direction");
+    }
+}
+
+/// PEER-16: local is stale when our view of the remote is, remote when its view of us is.
+fn sync_levels(topology: &mut Topology) {
+    let sorted = |space: &[IpNet]| {
+        let mut space = space.to_vec();
+        space.sort();
+        space
+    };
+    let stale: Vec<bool> = topology
+        .peerings
+        .iter()
+        .map(|it| sorted(&it.remote_address_space) != sorted(&topology.vnets[it.to.0].address_space))
+        .collect();
+    for (index, peering) in topology.peerings.iter_mut().enumerate() {
+        let remote = peering.reverse.is_some_and(|reverse| stale[reverse.0]);
+        peering.sync_level = match (stale[index], remote) {
+            (false, false) => SyncLevel::FullyInSync,
+            (true, false) => SyncLevel::LocalNotInSync,
+            (false, true) => SyncLevel::RemoteNotInSync,
+            (true, true) => SyncLevel::LocalAndRemoteNotInSync,
+        };
+    }
+}

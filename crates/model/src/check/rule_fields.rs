@@ -1,0 +1,222 @@
+//! Addresses and ports of a security rule: NSG-05, NSG-07, NSG-34.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::check::names::Names;
+use crate::check::tags;
+use crate::problems::{Problems, join};
+use crate::topology::{AsgIndex, PortRange, RuleAddress};
+use crate::values::host_bits;
+use crate::words::{closest, shown};
+
+/// NSG-34.
+const MOST_ADDRESSES: usize = 4000;
+const MOST_ASGS_PER_FIELD: usize = 10;
+
+/// The address side of a rule: one of its three forms (NSG-05). Any when none is given, as `az` has it.
+pub(crate) struct Field<'a> {
+    pub(crate) at: &'a str,
+    pub(crate) side: &'static str,
+    pub(crate) prefix: Option<&'a str>,
+    pub(crate) prefixes: &'a [String],
+    pub(crate) asgs: &'a [String],
+}
+
+impl Field<'_> {
+    fn place(&self, property: &str) -> String {
+        join(self.at, &format!("{}{property}", self.side))
+    }
+
+    pub(crate) fn resolve(&self, asgs: &Names, problems: &mut Problems) -> RuleAddress {
+        let given = [
+            self.prefix.is_some(),
+            !self.prefixes.is_empty(),
+            !self.asgs.is_empty(),
+        ];
+        if given.iter().filter(|given| **given).count() > 1 {
+            let property = if self.asgs.is_empty() {
+                "AddressPrefixes"
+            } else {
+                "ApplicationSecurityGroups"
+            };
+            problems
+                .error(
+                    "Sim.NSG-05",
+                    self.place(property),
+                    format!("the {} of the rule is given in two ways", self.side),
+                )
+                .help("give one of AddressPrefix, AddressPrefixes and ApplicationSecurityGroups");
+        }
+        if !self.asgs.is_empty() {
+            return self.groups(asgs, problems);
+        }
+        if let Some(text) = self.prefix {
+            return match address(text, &self.place("AddressPrefix"), problems) {
+                Some(Word::Any) | None => RuleAddress::Any,
+                Some(Word::Tag(tag)) => RuleAddress::Tag(tag),
+                Some(Word::Net(net)) => RuleAddress::Prefixes(vec![net]),
+            };
+        }
+        if self.prefixes.is_empty() {
+            RuleAddress::Any
+        } else {
+            self.list(problems)
+        }
+    }
+
+    fn groups(&self, asgs: &Names, problems: &mut Problems) -> RuleAddress {
+        let at = self.place("ApplicationSecurityGroups");
+        if self.asgs.len() > MOST_ASGS_PER_FIELD {
+            problems.error(
+                "Sim.NSG-34",
+                &at,
+                format!("at most {MOST_ASGS_PER_FIELD} groups in one field"),
+            );
+        }
+        let found = self.asgs.iter().enumerate();
+        let found = found.filter_map(|(i, name)| {
+            asgs.find(name, &join(&at, &i.to_string()), problems)
+                .map(AsgIndex)
+        });
+        RuleAddress::Asgs(found.collect())
+    }
+
+    /// Several prefixes, or one tag.
+    fn list(&self, problems: &mut Problems) -> RuleAddress {
+        let at = self.place("AddressPrefixes");
+        if self.prefixes.len() > MOST_ADDRESSES {
+            problems.error(
+                "Sim.NSG-34",
+                &at,
+                format!("at most {MOST_ADDRESSES} addresses in one field"),
+            );
+        }
+        let mut nets = Vec::new();
+        for (index, text) in self.prefixes.iter().enumerate() {
+            let at = join(&at, &index.to_string());
+            match address(text, &at, problems) {
+                Some(Word::Net(net)) => nets.push(net),
+                Some(Word::Any) if self.prefixes.len() == 1 => return RuleAddress::Any,
+                Some(Word::Tag(tag)) if self.prefixes.len() == 1 => return RuleAddress::Tag(tag),
+                Some(_) => {
+                    let message = format!("'{}' cannot stand in a list with other addresses", shown(text));
+                    problems
+                        .error("Sim.NSG-05", at, message)
+                        .help("write a rule of its own for it");
+                }
+                None => {}
+            }
+        }
+        RuleAddress::Prefixes(nets)
+    }
+}
+
+enum Word {
+    Any,
+    Tag(String),
+    Net(IpNet),
+}
+
+fn address(text: &str, at: &str, problems: &mut Problems) -> Option<Word> {
+    if text == "*" || text.eq_ignore_ascii_case("any") {
+        return Some(Word::Any);
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(Word::Net(IpNet::from(address)));
+    }
+    if let Ok(net) = text.parse::<IpNet>() {
+        if net.addr() != net.network() {
+            host_bits(net, at, problems);
+            return None;
+        }
+        return Some(Word::Net(net));
+    }
+    if let Some(tag) = tags::canonical(text) {
+        if tags::without_addresses(&tag) {
+            problems.note(
+                at,
+                format!("no address of a lab belongs to the service tag {tag}"),
+            );
+        }
+        return Some(Word::Tag(tag));
+    }
+    let message = format!("'{}' is no address, prefix or service tag", shown(text));
+    let problem = problems.error("Sim.NSG-05", at, message);
+    match closest(text, tags::all()) {
+        Some(tag) => problem.help(format!("did you mean '{tag}'?")),
+        None => problem
+            .help("write '*', an address, a prefix such as 10.0.0.0/8, or a tag such as VirtualNetwork"),
+    };
+    None
+}
+
+/// NSG-07. Any port when none is given, as `az` has it.
+pub(crate) fn ports(
+    side: &str,
+    single: Option<&str>,
+    list: &[String],
+    at: &str,
+    problems: &mut Problems,
+) -> Vec<PortRange> {
+    const ALL: PortRange = PortRange {
+        first: 0,
+        last: u16::MAX,
+    };
+    let list_at = join(at, &format!("{side}PortRanges"));
+    if single.is_some() && !list.is_empty() {
+        problems
+            .error(
+                "Sim.NSG-07",
+                &list_at,
+                format!("the {side} ports of the rule are given in two ways"),
+            )
+            .help("give one of PortRange and PortRanges");
+    }
+    if list.len() > MOST_ADDRESSES {
+        problems.error(
+            "Sim.NSG-34",
+            &list_at,
+            format!("at most {MOST_ADDRESSES} port ranges in one field"),
+        );
+    }
+    let single = single.map(|text| (text, join(at, &format!("{side}PortRange"))));
+    let list = list
+        .iter()
+        .enumerate()
+        .map(|(i, text)| (text.as_str(), join(&list_at, &i.to_string())));
+    let mut ranges = Vec::new();
+    let mut given = false;
+    for (text, at) in single.into_iter().chain(list) {
+        given = true;
+        match port_range(text) {
+            Some(range) => ranges.push(range),
+            None => {
+                let message = format!("'{}' is no port or range of ports", shown(text));
+                problems
+                    .error("Sim.NSG-07", at, message)
+                    .help("write '*', 80 or 8000-8099, from 0 to 65535");
+            }
+        }
+    }
+    if given { ranges } else { vec![ALL] }
+}
+
+fn port_range(text: &str) -> Option<PortRange> {
+    if text == "*" {
+        return Some(PortRange {
+            first: 0,
+            last: u16::MAX,
+        });
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse().ok())
+            .flatten()
+    };
+    let (first, last) = (number(first.trim())?, number(last.trim())?);
+    (first <= last).then_some(PortRange { first, last })
+}
