@@ -123,7 +123,11 @@ impl Peerlane {
             .env_remove("NO_COLOR")
             .current_dir(&self.dir);
         if self.user == User::Nobody {
-            command.env("HOME", &self.dir).env_remove("XDG_RUNTIME_DIR");
+            command
+                .env("HOME", &self.dir)
+                // Root's may lead to places where this user must not look.
+                .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+                .env_remove("XDG_RUNTIME_DIR");
         }
         command
     }

@@ -143,6 +143,10 @@ fn all_pairs(topology: &Topology) -> Result<Vec<Case>, Failure> {
                 for (protocol, port) in &questions {
                     let nics = (&Endpoint::Nic(*from), &Endpoint::Nic(*to));
                     let mut question = Question::new(topology, nics, *protocol, *port, Some(ipv6))?;
+                    // VNET-07: an address of the sender's own never leaves the guest.
+                    if question.source == question.destination {
+                        continue;
+                    }
                     question.to = format!("{} ({})", question.to, question.destination);
                     cases.push(Case {
                         question,
