@@ -32,10 +32,11 @@ pub(crate) struct Prober {
     identifier: AtomicU16,
 }
 
-/// One 5-tuple as sockets name it.
-type Tuple = (String, IpAddr, u16, IpAddr, u16, ProbeProtocol);
+/// One 5-tuple, whoever sends it: VNets with the same addresses (VNET-07) have the same ones, and the records of drops
+/// do not tell them apart.
+type Tuple = (IpAddr, u16, IpAddr, u16, ProbeProtocol);
 
-/// The 5-tuples under way: two sockets with the same one could not tell their answers apart.
+/// The 5-tuples under way: of two probes with the same one neither could tell its answer or its drop.
 #[derive(Debug, Default)]
 struct Flows {
     busy: Mutex<HashSet<Tuple>>,
@@ -134,7 +135,6 @@ fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<Seen, String> {
     let prober = &lab.prober;
     let wanted = request.source_port.unwrap_or(SOURCE_PORT);
     let tuple = (
-        request.from.to_lowercase(),
         request.source,
         wanted,
         request.destination,
