@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,14 +73,13 @@ pub(crate) async fn probe(lab: &Arc<Lab>, request: ProbeRequest) -> Result<Probe
         .acquire()
         .await
         .map_err(|error| error.to_string())?;
-    let started_ns = monotonic_ns();
     let (sender, receiver) = oneshot::channel();
     let (thread_lab, thread_request) = (Arc::clone(lab), request.clone());
     std::thread::Builder::new()
         .name(String::from("probe"))
         .spawn(move || sender.send(exchange(&thread_lab, &thread_request)))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    let seen = receiver
+    let (seen, time_ns) = receiver
         .await
         .map_err(|_| String::from("the probe ended without a result"))??;
     let source_port = (request.protocol != ProbeProtocol::Icmp).then_some(seen.source_port);
@@ -94,7 +94,7 @@ pub(crate) async fn probe(lab: &Arc<Lab>, request: ProbeRequest) -> Result<Probe
         });
     }
     let stats = lab.workers.stats().await;
-    let lost = find_drop(&stats, &request, seen.source_port, started_ns);
+    let lost = find_drop(&stats, &request, seen.source_port, &time_ns);
     Ok(ProbeResult {
         result: ProbeOutcome::Deny,
         reason: lost.map(|(drop, _)| drop.reason.name().to_owned()),
@@ -130,8 +130,8 @@ async fn await_programs(lab: &Lab, request: &ProbeRequest) {
     }
 }
 
-/// On a thread of its own: the sockets of one probe.
-fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<Seen, String> {
+/// On a thread of its own: the sockets of one probe, and the time in which the 5-tuple was its alone.
+fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<(Seen, RangeInclusive<u64>), String> {
     let prober = &lab.prober;
     let wanted = request.source_port.unwrap_or(SOURCE_PORT);
     let tuple = (
@@ -158,16 +158,18 @@ fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<Seen, String> {
         source_port: request.source_port,
         identifier: prober.identifier.fetch_add(1, Ordering::Relaxed),
     };
-    let seen = exchange.run(&prober.listeners);
+    let started_ns = monotonic_ns();
+    let seen = exchange.run(&prober.listeners)?;
+    let time_ns = started_ns..=monotonic_ns();
     drop(busy);
-    seen
+    Ok((seen, time_ns))
 }
 
 impl Flows {
     /// Waits until nobody else uses the 5-tuple.
     fn take(&self, tuple: Tuple) -> Busy<'_> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        while !busy.insert(tuple.clone()) {
+        while !busy.insert(tuple) {
             busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
         }
         Busy { flows: self, tuple }
@@ -182,12 +184,12 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// The latest loss of the packet (`forward`) or of its reply (`return`) since the probe began.
+/// The latest loss of the packet (`forward`) or of its reply (`return`) in the time of the probe.
 fn find_drop<'a>(
     stats: &'a [Stats],
     request: &ProbeRequest,
     source_port: u16,
-    started_ns: u64,
+    time_ns: &RangeInclusive<u64>,
 ) -> Option<(&'a RecentDrop, &'static str)> {
     let protocol = match (request.protocol, request.destination) {
         (ProbeProtocol::Tcp, _) => Protocol::TCP,
@@ -220,7 +222,7 @@ fn find_drop<'a>(
         }
     };
     let drops = stats.iter().flat_map(|stats| &stats.recent_drops);
-    let ours = drops.filter(|drop| drop.now_ns >= started_ns);
+    let ours = drops.filter(|drop| time_ns.contains(&drop.now_ns));
     ours.filter_map(|drop| path(&drop.key).map(|path| (drop, path)))
         .max_by_key(|(drop, _)| drop.now_ns)
 }
@@ -274,11 +276,12 @@ mod tests {
             }]
         };
         let find = |stats: &[Stats]| {
-            find_drop(stats, &request(), SOURCE_PORT, 100).map(|(drop, path)| (drop.reason, path))
+            find_drop(stats, &request(), SOURCE_PORT, &(100..=200)).map(|(drop, path)| (drop.reason, path))
         };
         let before = drop_of(key, DropReason::RouteNone, 99);
         let foreign = drop_of(other, DropReason::FlowLimit, 120);
-        assert_eq!(find(&stats(vec![before, foreign])), None);
+        let after = drop_of(key, DropReason::NsgOutbound, 201);
+        assert_eq!(find(&stats(vec![before, foreign, after])), None);
         let forward = drop_of(key, DropReason::NsgInbound, 110);
         assert_eq!(
             find(&stats(vec![before, forward, foreign])),
