@@ -167,7 +167,7 @@ fn addresses(address: &RuleAddress, place: &Place<'_>) -> Vec<IpNet> {
     match address {
         RuleAddress::Any => ANY.to_vec(),
         RuleAddress::Prefixes(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),
-        // The model refuses tags whose prefixes are not known.
+        // Azure's own services have no address in a lab: their tags match nothing.
         RuleAddress::Tag(tag) => place.tags.expand(tag).unwrap_or_default().to_vec(),
         RuleAddress::Asgs(asgs) => asgs
             .iter()
