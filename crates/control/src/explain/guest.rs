@@ -16,6 +16,8 @@ pub(super) enum Fate {
     Delivered(Node),
     /// The guest forwards it by this NIC.
     Forwarded(NicIndex),
+    /// It claims to come from the guest itself.
+    Martian,
     /// The guest does not forward.
     NotForwarding,
     /// The guest has no route for it.
@@ -55,12 +57,18 @@ pub(super) fn receive(topology: &Topology, nic: NicIndex, key: &FlowKey) -> Fate
     };
     let guest = &topology.vms[vm.0];
     // A guest answers for all its addresses, whichever interface the packet came by.
-    let own = guest
-        .nics
-        .iter()
-        .copied()
-        .find(|own| topology.nics[own.0].addresses.contains(&destination));
-    if let Some(own) = own {
+    let owner = |address: IpAddr| {
+        guest
+            .nics
+            .iter()
+            .copied()
+            .find(|own| topology.nics[own.0].addresses.contains(&address))
+    };
+    // Linux looks at the source before it forwards or delivers (`accept_local` is 0), but only for IPv4.
+    if destination.is_ipv4() && owner(unmapped(key.source)).is_some() {
+        return Fate::Martian;
+    }
+    if let Some(own) = owner(destination) {
         return Fate::Delivered(Node::Nic(own));
     }
     if !guest.forwarding {

@@ -97,6 +97,16 @@ impl<'a> Walk<'a> {
                     self.appliances.push(by);
                     self.nic_sends(by, key)
                 }
+                Fate::Martian => {
+                    let (nic, vm) = self.names(at);
+                    self.finding(
+                        "MartianSource",
+                        format!(
+                            "the packet comes back to {nic}, and {vm} drops what claims to come from itself"
+                        ),
+                    );
+                    return End::Lost(lost_silently(self.topology, Node::Nic(at), self.path));
+                }
                 Fate::NotForwarding => {
                     let (nic, vm) = self.names(at);
                     self.finding(

@@ -353,6 +353,27 @@ fn a_loop_ends_with_the_time_to_live() {
     assert_eq!(explanation.forward.len(), 2 * 64);
 }
 
+/// Linux drops IPv4 packets that come back with the guest's own source; of IPv6 it makes a loop.
+#[test]
+fn a_packet_that_returns_to_its_sender_is_dropped_there() {
+    let mut topology = chained(Profile::Azure2018);
+    topology.nics[WEB.0].ip_forwarding = true;
+    topology.vms[1].forwarding = true;
+    let web = UdrNextHop::VirtualAppliance(address("10.1.0.4"));
+    let web6 = UdrNextHop::VirtualAppliance(address("fd00:b::4"));
+    routes(
+        &mut topology,
+        SubnetIndex(1),
+        &[("10.2.0.0/16", web), ("fd00:c::/48", web6)],
+    );
+    let explanation = between(&topology, WEB, DB);
+    assert_eq!(reason(&explanation), Some(("forward", "web-nic", "in the guest")));
+    assert_eq!(codes(&explanation), ["MartianSource"]);
+    let to = Endpoint::Address(address("fd00:c::4"));
+    let explanation = ask(&topology, Endpoint::Nic(WEB), to, TestProtocol::Icmp);
+    assert_eq!(codes(&explanation), ["RoutingLoop"]);
+}
+
 /// Only eth0 has a default route (VNET-11).
 #[test]
 fn a_second_interface_answers_by_the_first() {

@@ -161,8 +161,17 @@ impl<'a> World<'a> {
             let Some(vm) = self.topology.nics[nic.0].vm else {
                 return (End::Delivered(place), places, bytes);
             };
-            let to = unmapped(key_of(&bytes).destination);
+            let [source, to] = [key_of(&bytes).source, key_of(&bytes).destination].map(unmapped);
             let guest = &self.topology.vms[vm.0];
+            let own = |address| {
+                guest
+                    .nics
+                    .iter()
+                    .any(|own| self.topology.nics[own.0].addresses.contains(&address))
+            };
+            if source.is_ipv4() && own(source) {
+                return (End::InGuest(self.name(place)), places, bytes);
+            }
             if let Some(&own) = guest
                 .nics
                 .iter()
