@@ -9,7 +9,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Attempt, Error, Result};
 use crate::keeper_client::{self, Keeper};
+use crate::network;
 use crate::run_dir::RunDir;
+use crate::spec::Place;
 
 /// A daemon that is asked to end takes its lab down in well under a second.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
@@ -31,12 +33,29 @@ pub fn stop(lab: &str) -> Result<()> {
     };
     if run_dir.keeper_alive() {
         match Keeper::connect(&run_dir) {
-            Ok(keeper) => keeper.stop()?,
+            Ok(mut keeper) => {
+                withdraw(&mut keeper)?;
+                keeper.stop()?;
+            }
             // One that does not answer as agreed needs no manners.
             Err(_) => keeper_client::kill(&run_dir)?,
         }
     }
     run_dir.remove(lock)
+}
+
+/// Takes back what a daemon that died has left in namespaces that are not the lab's.
+fn withdraw(keeper: &mut Keeper) -> Result<()> {
+    let Some(spec) = keeper.spec()? else { return Ok(()) };
+    for foreign in spec
+        .namespaces
+        .iter()
+        .filter(|namespace| namespace.place != Place::Lab)
+    {
+        let network = keeper.namespaces(&foreign.name)?.network;
+        network.run(|| network::unconfigure(foreign))??;
+    }
+    Ok(())
 }
 
 fn stop_daemon(run_dir: &RunDir) -> Result<()> {

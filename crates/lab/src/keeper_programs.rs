@@ -16,6 +16,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Attempt, Result};
 
+/// One round kills what there is; what forks all the time may need several. Bounded, as a dying process still shows.
+const KILL_ROUNDS: u32 = 100;
+
 /// The programs started and not yet reaped, by process id in the lab.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -120,10 +123,18 @@ impl Programs {
         let Ok(network) = rustix::fs::fstat(network.as_fd()) else {
             return;
         };
-        for pid in processes_of_the_lab() {
+        let inside = |pid: &Pid| {
             let path = format!("/proc/{}/ns/net", pid.as_raw_pid());
-            if fs::metadata(path).is_ok_and(|found| found.ino() == network.st_ino) {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            fs::metadata(path).is_ok_and(|found| found.ino() == network.st_ino)
+        };
+        // Once more for those that were born meanwhile.
+        for _ in 0..KILL_ROUNDS {
+            let found: Vec<Pid> = processes_of_the_lab().into_iter().filter(inside).collect();
+            for pid in &found {
+                let _ = rustix::process::kill_process(*pid, Signal::KILL);
+            }
+            if found.is_empty() {
+                return;
             }
         }
     }

@@ -39,10 +39,17 @@ pub(crate) struct Service {
     /// Its user, PID and mount namespaces.
     own: [OwnedFd; 3],
     spec: Option<OwnedFd>,
-    namespaces: HashMap<String, OwnedFd>,
-    tuns: HashMap<(String, String), Tun>,
+    /// By name in lower case: references match without regard to case.
+    namespaces: HashMap<String, Held>,
     /// When the keeper ends, programs or not.
     deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Held {
+    name: String,
+    network: OwnedFd,
+    tuns: HashMap<String, Tun>,
 }
 
 #[derive(Debug)]
@@ -87,7 +94,6 @@ impl Service {
             own: [own("user")?, own("pid")?, own("mnt")?],
             spec: None,
             namespaces: HashMap::new(),
-            tuns: HashMap::new(),
             deadline: None,
         })
     }
@@ -199,13 +205,7 @@ impl Service {
                 )
             }
             Request::ReleaseNamespace { name } => self.release_namespace(name),
-            Request::ReleaseTun { namespace, interface } => {
-                let key = (namespace.clone(), interface.clone());
-                self.tuns
-                    .remove(&key)
-                    .map(drop)
-                    .ok_or_else(|| no_tun(namespace, interface))
-            }
+            Request::ReleaseTun { namespace, interface } => self.release_tun(namespace, interface),
             Request::Spawn { namespace, command } => self.spawn(namespace, command),
             Request::Stop => {
                 self.programs.terminate();
@@ -237,11 +237,15 @@ impl Service {
                 Ok((Reply::Done, vec![spec.as_fd()]))
             }
             Request::Namespace { name } => {
-                let namespace = self.namespaces.get(name).ok_or_else(|| no_namespace(name))?;
-                Ok((Reply::Done, vec![namespace.as_fd()]))
+                let namespace = self
+                    .namespaces
+                    .get(&key(name))
+                    .ok_or_else(|| no_namespace(name))?;
+                Ok((Reply::Done, vec![namespace.network.as_fd()]))
             }
             Request::Tun { namespace, interface } => {
-                let tun = self.tuns.get(&(namespace.clone(), interface.clone()));
+                let held = self.namespaces.get(&key(namespace));
+                let tun = held.and_then(|held| held.tuns.get(interface));
                 let tun = tun.ok_or_else(|| no_tun(namespace, interface))?;
                 let metadata = tun.metadata.clone();
                 Ok((
@@ -254,43 +258,66 @@ impl Service {
     }
 
     fn hold_namespace(&mut self, name: &str, descriptors: Vec<OwnedFd>) -> std::result::Result<(), Reply> {
-        if name.is_empty() || self.namespaces.contains_key(name) {
+        if name.is_empty() || self.namespaces.contains_key(&key(name)) {
             return Err(Reply::Refused(format!("namespace {name} is held already")));
         }
-        self.namespaces.insert(name.to_owned(), only(descriptors)?);
+        let network = only(descriptors)?;
+        let held = Held {
+            name: name.to_owned(),
+            network,
+            tuns: HashMap::new(),
+        };
+        self.namespaces.insert(key(name), held);
         Ok(())
     }
 
     fn hold_tun(&mut self, namespace: &str, interface: &str, tun: Tun) -> std::result::Result<(), Reply> {
-        if !self.namespaces.contains_key(namespace) {
-            return Err(no_namespace(namespace));
-        }
-        let key = (namespace.to_owned(), interface.to_owned());
-        if tun.queues.is_empty() || self.tuns.contains_key(&key) {
+        let held = self
+            .namespaces
+            .get_mut(&key(namespace))
+            .ok_or_else(|| no_namespace(namespace))?;
+        if tun.queues.is_empty() || held.tuns.contains_key(interface) {
             return Err(Reply::Refused(format!(
                 "{interface} in {namespace} is held already, or has no queue"
             )));
         }
-        self.tuns.insert(key, tun);
+        held.tuns.insert(interface.to_owned(), tun);
         Ok(())
     }
 
     fn release_namespace(&mut self, name: &str) -> std::result::Result<(), Reply> {
-        let namespace = self.namespaces.remove(name).ok_or_else(|| no_namespace(name))?;
-        self.programs.kill_inside(name, namespace.as_fd());
-        self.tuns.retain(|(of, _), _| of != name);
+        let held = self
+            .namespaces
+            .remove(&key(name))
+            .ok_or_else(|| no_namespace(name))?;
+        self.programs.kill_inside(&held.name, held.network.as_fd());
         Ok(())
+    }
+
+    fn release_tun(&mut self, namespace: &str, interface: &str) -> std::result::Result<(), Reply> {
+        let held = self.namespaces.get_mut(&key(namespace));
+        let tun = held.and_then(|held| held.tuns.remove(interface));
+        tun.map(drop).ok_or_else(|| no_tun(namespace, interface))
     }
 
     fn spawn(&mut self, name: &str, command: &str) -> std::result::Result<(), Reply> {
         if self.deadline.is_some() {
             return Err(Reply::Refused("the lab is being taken down".to_owned()));
         }
-        let namespace = self.namespaces.get(name).ok_or_else(|| no_namespace(name))?;
-        let log = log_path(&self.run_dir, name);
-        let started = self.programs.start(name, namespace.as_fd(), command, log);
+        let held = self
+            .namespaces
+            .get(&key(name))
+            .ok_or_else(|| no_namespace(name))?;
+        let log = log_path(&self.run_dir, &held.name);
+        let started = self
+            .programs
+            .start(&held.name, held.network.as_fd(), command, log);
         started.map_err(|error| Reply::Refused(error.to_string()))
     }
+}
+
+fn key(name: &str) -> String {
+    name.to_ascii_lowercase()
 }
 
 fn only(descriptors: Vec<OwnedFd>) -> std::result::Result<OwnedFd, Reply> {

@@ -195,3 +195,92 @@ fn vnet_port(topology: &Topology, index: VnetIndex) -> Option<NamespaceSpec> {
         }],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(text: &str) -> Result<LabSpec> {
+        let loaded = model::load(model::Source::Text {
+            name: "lab.vnet.yaml".to_owned(),
+            text: text.to_owned(),
+        })
+        .unwrap();
+        LabSpec::of(&loaded.topology)
+    }
+
+    const LAB: &str = "
+apiVersion: peerlane/v1
+kind: Lab
+name: small
+profile: azure-2018
+vnets:
+  hub:
+    addressSpace: [10.0.0.0/16, 'fd00:a::/48']
+    subnets:
+      one: { addressPrefixes: [10.0.1.0/24, 'fd00:a:0:1::/64'] }
+      two: { addressPrefix: 10.0.2.0/27 }
+    tun: {}
+vms:
+  web:
+    forwarding: true
+    nics:
+      - { name: web-nic, subnet: hub/one, privateIPAddresses: [10.0.1.4, 'fd00:a:0:1::4'] }
+      - { name: web-nic2, subnet: hub/two, privateIPAddress: 10.0.2.9 }
+    run: ['sleep 1']
+networkInterfaces:
+  printer: { subnet: hub/one, privateIPAddresses: [10.0.1.7, 'fd00:a:0:1::7'] }
+  scanner: { subnet: hub/two, privateIPAddress: 10.0.2.8 }
+internet: { addresses: [198.51.100.7] }
+";
+
+    #[test]
+    fn a_topology_becomes_namespaces_in_order() {
+        let spec = spec(LAB).unwrap();
+        let names: Vec<&str> = spec
+            .namespaces
+            .iter()
+            .map(|namespace| namespace.name.as_str())
+            .collect();
+        assert_eq!(
+            (spec.name.as_str(), names),
+            ("small", vec!["web", "hub", "internet"])
+        );
+        let addresses = |namespace: usize, interface: usize| {
+            let interface = &spec.namespaces[namespace].interfaces[interface];
+            let addresses: Vec<String> = interface.addresses.iter().map(ToString::to_string).collect();
+            let flags = (interface.default_route, interface.ipv6, interface.source_routing);
+            (interface.name.clone(), addresses.join(" "), flags)
+        };
+        let expect = |name: &str, addresses: &str, flags| (name.to_owned(), addresses.to_owned(), flags);
+        assert_eq!(
+            addresses(0, 0),
+            expect("eth0", "10.0.1.4/24 fd00:a:0:1::4/64", (true, true, false))
+        );
+        assert_eq!(
+            addresses(0, 1),
+            expect("eth1", "10.0.2.9/27", (false, false, false))
+        );
+        let port = "10.0.1.7/32 fd00:a:0:1::7/128 10.0.2.8/32";
+        assert_eq!(addresses(1, 0), expect("pl-hub", port, (true, true, true)));
+        assert_eq!(
+            addresses(2, 0),
+            expect("eth0", "198.51.100.7/32", (true, false, false))
+        );
+        assert!(spec.namespaces[0].forwarding && !spec.namespaces[1].forwarding);
+        assert_eq!(spec.namespaces[0].run, ["sleep 1"]);
+        assert_eq!(
+            spec.namespace("WEB").map(|namespace| namespace.kind),
+            Some(NamespaceKind::Vm)
+        );
+        let text = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<LabSpec>(&text).unwrap(), spec);
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_ours_keeps_its_default_route() {
+        let spec = spec(&LAB.replace("tun: {}", "tun: { namespace: lab-spec }")).unwrap();
+        assert_eq!(spec.namespaces[1].place, Place::Existing("lab-spec".to_owned()));
+        assert!(!spec.namespaces[1].interfaces[0].default_route);
+    }
+}

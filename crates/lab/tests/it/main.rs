@@ -1,6 +1,12 @@
 //! Namespaces and processes for real: every case runs in a process of its own, as root and as an ordinary user.
 //!
 //! A case may enter namespaces and panic as it likes: the runner takes down what it leaves and then looks for leaks.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod bring_up;
 mod exec;
