@@ -32,8 +32,8 @@ const ECHO_HEADER_BYTES: usize = 8;
 pub(crate) struct Exchange<'a> {
     pub(crate) from: &'a Namespace,
     pub(crate) source: IpAddr,
-    /// None: no listener is started.
-    pub(crate) to: Option<&'a Namespace>,
+    /// A namespace and its name. None: no listener is started.
+    pub(crate) to: Option<(&'a str, &'a Namespace)>,
     pub(crate) destination: IpAddr,
     pub(crate) listen: IpAddr,
     pub(crate) protocol: ProbeProtocol,
@@ -53,10 +53,11 @@ pub(crate) struct Seen {
     pub(crate) source_port: u16,
 }
 
-/// Listeners of exchanges under way, shared by those to the same address and port: whoever looks first serves.
+/// Listeners of exchanges under way, shared by those to the same namespace, address and port: whoever looks first
+/// serves. The namespace counts, for two VNets may use the same addresses (VNET-07).
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    open: Mutex<HashMap<(SocketAddr, ProbeProtocol), Weak<OwnedFd>>>,
+    open: Mutex<HashMap<(String, SocketAddr, ProbeProtocol), Weak<OwnedFd>>>,
 }
 
 impl Exchange<'_> {
@@ -198,11 +199,13 @@ impl Exchange<'_> {
 
     /// The listening socket at the receiver; None when a program of the VM's own has the port, or nobody has the address.
     fn listener(&self, listeners: &Listeners) -> Result<Option<Arc<OwnedFd>>, String> {
-        let Some(to) = self.to else { return Ok(None) };
+        let Some((name, to)) = self.to else {
+            return Ok(None);
+        };
         let address = SocketAddr::new(self.listen, self.port);
         let mut open = listeners.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, listener| listener.strong_count() > 0);
-        let key = (address, self.protocol);
+        let key = (name.to_lowercase(), address, self.protocol);
         if let Some(shared) = open.get(&key).and_then(Weak::upgrade) {
             return Ok(Some(shared));
         }
@@ -398,7 +401,7 @@ mod tests {
         Exchange {
             from: namespace,
             source: LOOPBACK,
-            to: Some(namespace),
+            to: Some(("here", namespace)),
             destination: LOOPBACK,
             listen: LOOPBACK,
             protocol,

@@ -150,7 +150,10 @@ fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<(Seen, RangeInclusive<u
     let exchange = Exchange {
         from: lab.namespace(&request.from).ok_or_else(missing)?,
         source: request.source,
-        to: request.to.as_deref().and_then(|to| lab.namespace(to)),
+        to: request
+            .to
+            .as_deref()
+            .and_then(|to| Some((to, lab.namespace(to)?))),
         destination: request.destination,
         listen: request.listen.unwrap_or(request.destination),
         protocol: request.protocol,

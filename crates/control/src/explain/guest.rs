@@ -80,6 +80,14 @@ pub(super) fn receive(topology: &Topology, nic: NicIndex, key: &FlowKey) -> Fate
     egress(topology, vm, destination).map_or(Fate::NoRoute, Fate::Forwarded)
 }
 
+/// Whether the address is the guest's own, on whichever interface.
+pub(super) fn has(topology: &Topology, vm: VmIndex, address: IpAddr) -> bool {
+    topology.vms[vm.0]
+        .nics
+        .iter()
+        .any(|nic| topology.nics[nic.0].addresses.contains(&address))
+}
+
 /// Whether the interface has an address of the family; IPv6 is off where it has none.
 fn speaks(topology: &Topology, nic: NicIndex, like: IpAddr) -> bool {
     topology.nics[nic.0]

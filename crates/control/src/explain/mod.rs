@@ -51,9 +51,9 @@ impl std::error::Error for QueryError {}
 pub fn explain(topology: &Topology, compiled: &Compiled, query: &Query) -> Result<Explanation, QueryError> {
     let (from, source, destination) = resolve(topology, query)?;
     let key = flow_key(query, source, destination);
-    if let (Node::Nic(own), Endpoint::Nic(other)) = (from, &query.destination)
-        && let Some(vm) = topology.nics[own.0].vm
-        && topology.nics[other.0].vm == Some(vm)
+    if let Node::Nic(nic) = from
+        && let Some(vm) = topology.nics[nic.0].vm
+        && guest::has(topology, vm, destination)
     {
         return Ok(within_guest(&topology.vms[vm.0].name));
     }
