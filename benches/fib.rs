@@ -1,6 +1,7 @@
 //! Longest-prefix match: the compiled FIB against treebitmap.
 
 mod support {
+    pub(crate) mod cpu_time;
     pub(crate) mod random;
 }
 
@@ -11,6 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use engine::fib::{Fib, NextHop, Route};
 use packet::Prefix;
 use packet::key::{mapped, unmapped};
+use support::cpu_time::{CpuTime, criterion};
 use support::random::Random;
 use treebitmap::IpLookupTable;
 
@@ -94,7 +96,7 @@ fn compile(prefixes: &[Prefix]) -> Fib {
 }
 
 /// `tables` of `routes` each, a random one for each lookup.
-fn lookup(criterion: &mut Criterion, name: &str, tables: u32, routes: u32, ipv6: bool) {
+fn lookup(criterion: &mut Criterion<CpuTime>, name: &str, tables: u32, routes: u32, ipv6: bool) {
     let mut random = Random::new(u64::from(routes) << 8 | u64::from(ipv6));
     let lists: Vec<Vec<Prefix>> = (0..tables).map(|_| prefixes(routes, ipv6, &mut random)).collect();
     let trace: Vec<(usize, u128)> = {
@@ -130,14 +132,14 @@ fn lookup(criterion: &mut Criterion, name: &str, tables: u32, routes: u32, ipv6:
     group.finish();
 }
 
-fn lookups(criterion: &mut Criterion) {
+fn lookups(criterion: &mut Criterion<CpuTime>) {
     lookup(criterion, "12 routes", 1, 12, false);
     lookup(criterion, "1000 routes", 1, 1000, false);
     lookup(criterion, "1000 routes, IPv6", 1, 1000, true);
     lookup(criterion, "512 tables of 36 routes", 512, 36, false);
 }
 
-fn build(criterion: &mut Criterion) {
+fn build(criterion: &mut Criterion<CpuTime>) {
     let prefixes = prefixes(1000, false, &mut Random::new(9));
     let mut group = criterion.benchmark_group("fib build, 1000 routes");
     group.bench_function("Fib", |bencher| bencher.iter(|| compile(black_box(&prefixes))));
@@ -147,5 +149,5 @@ fn build(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lookups, build);
+criterion_group! { name = benches; config = criterion(); targets = lookups, build }
 criterion_main!(benches);

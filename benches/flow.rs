@@ -1,6 +1,7 @@
 //! The flow table's search: ours, one by one and with its lines asked for ahead, against std's HashMap.
 
 mod support {
+    pub(crate) mod cpu_time;
     pub(crate) mod random;
 }
 
@@ -11,6 +12,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use engine::snapshot::PortId;
 use engine::table::Table;
 use packet::{FlowKey, Protocol};
+use support::cpu_time::{CpuTime, criterion};
 use support::random::Random;
 
 const LOOKUPS: usize = 4096;
@@ -47,7 +49,7 @@ fn find_batch(table: &Table, keys: &[FlowKey]) {
     }
 }
 
-fn search(criterion: &mut Criterion) {
+fn search(criterion: &mut Criterion<CpuTime>) {
     for flows in [1_000_u32, 100_000] {
         let mut random = Random::new(u64::from(flows));
         let mut table = Table::new(2 * flows, 42);
@@ -94,7 +96,7 @@ fn search(criterion: &mut Criterion) {
     }
 }
 
-fn insert(criterion: &mut Criterion) {
+fn insert(criterion: &mut Criterion<CpuTime>) {
     const FLOWS: u32 = 10_000;
     let mut random = Random::new(5);
     let keys: Vec<FlowKey> = (0..FLOWS).map(|_| key(&mut random, false)).collect();
@@ -121,5 +123,5 @@ fn insert(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, search, insert);
+criterion_group! { name = benches; config = criterion(); targets = search, insert }
 criterion_main!(benches);

@@ -1,6 +1,7 @@
 //! One filter decision: compiled bit vectors against a linear scan of the rules.
 
 mod support {
+    pub(crate) mod cpu_time;
     pub(crate) mod random;
     pub(crate) mod rules;
 }
@@ -10,6 +11,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use engine::filter::{Filter, Rule};
 use packet::{FlowKey, Prefix, Protocol};
+use support::cpu_time::{CpuTime, criterion};
 use support::random::Random;
 use support::rules::{rules, scan};
 
@@ -49,7 +51,7 @@ fn keys(rules: &[Rule], random: &mut Random) -> Vec<FlowKey> {
         .collect()
 }
 
-fn decide(criterion: &mut Criterion) {
+fn decide(criterion: &mut Criterion<CpuTime>) {
     for count in [1, 100, 1000] {
         let mut random = Random::new(count as u64);
         let rules = rules(count, &mut random);
@@ -77,12 +79,12 @@ fn decide(criterion: &mut Criterion) {
 }
 
 /// What a rule change costs; a scan costs nothing to build, so there is no baseline but the goal of milliseconds.
-fn build(criterion: &mut Criterion) {
+fn build(criterion: &mut Criterion<CpuTime>) {
     let rules = rules(1000, &mut Random::new(3));
     criterion.bench_function("nsg build, 1000 rules", |bencher| {
         bencher.iter(|| Filter::compile(black_box(rules.clone())))
     });
 }
 
-criterion_group!(benches, decide, build);
+criterion_group! { name = benches; config = criterion(); targets = decide, build }
 criterion_main!(benches);

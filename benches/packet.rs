@@ -1,6 +1,7 @@
 //! Parsing a small packet: ours, which verifies the IPv4 checksum and makes the flow key, against etherparse.
 
 mod support {
+    pub(crate) mod cpu_time;
     pub(crate) mod packets;
     pub(crate) mod random;
 }
@@ -11,6 +12,7 @@ use std::net::Ipv4Addr;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use packet::{Headers, VnetHeader};
+use support::cpu_time::{CpuTime, criterion};
 use support::packets::{LENGTH, udp};
 use support::random::Random;
 
@@ -45,7 +47,7 @@ fn by_us(bytes: &[u8]) -> Option<Tuple> {
     ))
 }
 
-fn parse(criterion: &mut Criterion) {
+fn parse(criterion: &mut Criterion<CpuTime>) {
     let mut random = Random::new(1);
     let packets: Vec<[u8; LENGTH]> = (0..PACKETS)
         .map(|_| {
@@ -81,5 +83,5 @@ fn parse(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse);
+criterion_group! { name = benches; config = criterion(); targets = parse }
 criterion_main!(benches);
