@@ -24,9 +24,14 @@ pub(super) enum Fate {
     NoRoute,
 }
 
-/// The interface by which a guest sends to an address: the longest connected subnet, the first interface of equal
-/// ones, else the default route, which is eth0's alone (VNET-11). None: the family is off there.
-pub(super) fn egress(topology: &Topology, vm: VmIndex, destination: IpAddr) -> Option<NicIndex> {
+/// The interface by which a guest sends to an address: the longest connected subnet; of equal ones `preferred`, else the
+/// first; else the default route, which is eth0's alone (VNET-11). None: the family is off there.
+pub(super) fn egress(
+    topology: &Topology,
+    vm: VmIndex,
+    destination: IpAddr,
+    preferred: Option<NicIndex>,
+) -> Option<NicIndex> {
     let nics = &topology.vms[vm.0].nics;
     let connected = nics.iter().filter_map(|&nic| {
         let subnet = &topology.subnets[topology.nics[nic.0].subnet.0];
@@ -37,7 +42,8 @@ pub(super) fn egress(topology: &Topology, vm: VmIndex, destination: IpAddr) -> O
                     .iter()
                     .any(|address| prefix.contains(address))
         });
-        Some((on_link.map(|prefix| prefix.prefix_len()).max()?, nic))
+        let length = on_link.map(|prefix| prefix.prefix_len()).max()?;
+        Some(((length, Some(nic) == preferred), nic))
     });
     let longest = connected.reduce(|best, next| if next.0 > best.0 { next } else { best });
     let default = || {
@@ -77,7 +83,7 @@ pub(super) fn receive(topology: &Topology, nic: NicIndex, key: &FlowKey) -> Fate
     if !speaks(topology, nic, destination) {
         return Fate::NoRoute;
     }
-    egress(topology, vm, destination).map_or(Fate::NoRoute, Fate::Forwarded)
+    egress(topology, vm, destination, None).map_or(Fate::NoRoute, Fate::Forwarded)
 }
 
 /// Whether the address is the guest's own, on whichever interface.

@@ -12,9 +12,9 @@ use engine::route::{Hop as FabricHop, from_internet, route};
 use engine::snapshot::{FibId, NicId};
 use model::Topology;
 use model::topology::NicIndex;
-use packet::FlowKey;
 use packet::key::unmapped;
 use packet::parse::check_addresses;
+use packet::{FlowKey, Protocol};
 
 use super::guest::{self, Fate};
 use crate::compile::Compiled;
@@ -44,6 +44,8 @@ pub(super) struct Walk<'a> {
     compiled: &'a Compiled,
     /// `forward` or `return`.
     path: &'static str,
+    /// Of a reply: where what it answers came in.
+    arrived: Option<NicIndex>,
     pub(super) hops: Vec<Hop>,
     /// Who was passed, each once per visit, in order.
     pub(super) nodes: Vec<Node>,
@@ -60,6 +62,7 @@ impl<'a> Walk<'a> {
             topology,
             compiled,
             path,
+            arrived: None,
             hops: Vec::new(),
             nodes: Vec::new(),
             appliances: Vec::new(),
@@ -70,7 +73,12 @@ impl<'a> Walk<'a> {
 
     /// The way of the reply, after this one: it meets the state that this one left.
     pub(super) fn reply(&self, path: &'static str) -> Self {
+        let arrived = self.nodes.last().and_then(|node| match *node {
+            Node::Nic(nic) => Some(nic),
+            Node::Internet => None,
+        });
         Self {
+            arrived,
             records: self.records.clone(),
             ..Self::new(self.topology, self.compiled, path)
         }
@@ -133,8 +141,10 @@ impl<'a> Walk<'a> {
 
     /// A VM sends by its own routes, whatever the address it sends from; behind a VNet port the address decides.
     fn first_interface(&self, nic: NicIndex, key: &FlowKey) -> Option<NicIndex> {
+        // Linux answers a ping over IPv6 by the way it came, where its routes leave a choice; nothing else.
+        let preferred = self.arrived.filter(|_| key.protocol == Protocol::ICMPV6);
         match self.topology.nics[nic.0].vm {
-            Some(vm) => guest::egress(self.topology, vm, unmapped(key.destination)),
+            Some(vm) => guest::egress(self.topology, vm, unmapped(key.destination), preferred),
             None => Some(nic),
         }
     }

@@ -57,7 +57,7 @@ fn compare(
         destination_port: ports.1,
         protocol: ip,
     };
-    let (mut end, places, arrived) = world.travel(from, packet(&key, true));
+    let (mut end, places, arrived) = world.travel(from, None, packet(&key, true));
     let mut path = "forward";
     let names = |world: &World<'_>, places: &[Place]| {
         let mut names: Vec<String> = places.iter().map(|&place| world.name(place)).collect();
@@ -68,7 +68,7 @@ fn compare(
     if let End::Delivered(at) = end {
         path = "return";
         let answer = packet(&key_of(&arrived).reversed(), false);
-        let (reply_end, reply_places, returned) = world.travel(at, answer);
+        let (reply_end, reply_places, returned) = world.travel(at, places.last().copied(), answer);
         reply_names = names(&world, &reply_places);
         end = match reply_end {
             End::Delivered(back) if key_of(&returned) != key.reversed() => End::InGuest(world.name(back)),

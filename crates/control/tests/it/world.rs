@@ -114,12 +114,15 @@ impl<'a> World<'a> {
     }
 
     /// Linux: connected subnets by length, then order; else eth0.
-    pub(crate) fn interface(&self, vm: VmIndex, to: IpAddr) -> Option<NicIndex> {
+    pub(crate) fn interface(&self, vm: VmIndex, to: IpAddr, came_by: Option<NicIndex>) -> Option<NicIndex> {
         let nics = &self.topology.vms[vm.0].nics;
         let mut best: Option<(u8, NicIndex)> = None;
         for &nic in nics {
             for prefix in &self.topology.subnets[self.topology.nics[nic.0].subnet.0].prefixes {
-                if prefix.contains(&to) && best.is_none_or(|(length, _)| length < prefix.prefix_len()) {
+                let better = best.is_none_or(|(length, _)| {
+                    length < prefix.prefix_len() || (length == prefix.prefix_len() && came_by == Some(nic))
+                });
+                if prefix.contains(&to) && better {
                     best = Some((prefix.prefix_len(), nic));
                 }
             }
@@ -129,12 +132,22 @@ impl<'a> World<'a> {
     }
 
     /// From the guest that makes the packet to the guest that takes it.
-    pub(crate) fn travel(&mut self, from: Place, mut bytes: Vec<u8>) -> (End, Vec<Place>, Vec<u8>) {
+    pub(crate) fn travel(
+        &mut self,
+        from: Place,
+        came_by: Option<Place>,
+        mut bytes: Vec<u8>,
+    ) -> (End, Vec<Place>, Vec<u8>) {
         let key = key_of(&bytes);
         let mut places = Vec::new();
+        // Only answers to pings over IPv6 look at the way the question came.
+        let came_by = came_by.and_then(|place| match place {
+            Place::Nic(nic) if key.protocol == Protocol::ICMPV6 => Some(nic),
+            _ => None,
+        });
         let mut place = match from {
             Place::Nic(nic) => match self.topology.nics[nic.0].vm {
-                Some(vm) => match self.interface(vm, unmapped(key.destination)) {
+                Some(vm) => match self.interface(vm, unmapped(key.destination), came_by) {
                     Some(nic) => Place::Nic(nic),
                     None => return (End::InGuest(self.name(from)), places, bytes),
                 },
@@ -182,7 +195,7 @@ impl<'a> World<'a> {
             let mut packet = Packet::from_bytes(&bytes);
             let headers = packet.parse().unwrap();
             let by = self
-                .interface(vm, to)
+                .interface(vm, to, None)
                 .filter(|_| guest.forwarding && self.speaks(nic, to.is_ipv4()));
             let by = by.filter(|_| decrement_ttl(&mut packet, &headers));
             let Some(by) = by else {
