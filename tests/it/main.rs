@@ -1,1 +1,3 @@
 //! Integration tests of the libraries, without privileges.
+
+mod drop_reasons;

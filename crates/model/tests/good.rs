@@ -156,3 +156,127 @@ fn schema_accepts_what_the_reader_accepts() {
     wrong["vnets"]["hub"]["addresSpace"] = serde_json::json!([]);
     assert!(!validator.is_valid(&wrong));
 }
+
+fn two_vnets(profile: &str, second: &str, peerings: &str) -> Loaded {
+    load(&format!(
+        "apiVersion: peerlane/v1\nkind: Lab\nname: two\nprofile: {profile}\nvnets:\n  a: {{ addressSpace: [10.0.0.0/16] }}\n  \
+         b: {{ addressSpace: [10.1.0.0/16, 10.2.0.0/16], {second} }}\npeerings:\n{peerings}"
+    ))
+}
+
+/// PEER-16: the side whose view is old is LocalNotInSync, its reverse RemoteNotInSync.
+#[test]
+fn tells_which_side_of_a_peering_is_out_of_sync() {
+    let old = "  - { name: ab, from: a, to: b, remoteAddressSpace: [10.1.0.0/16] }\n";
+    let topology = two_vnets(
+        "azure-2025",
+        "",
+        &format!("{old}  - {{ name: ba, from: b, to: a }}\n"),
+    )
+    .topology;
+    let levels: Vec<SyncLevel> = topology
+        .peerings
+        .iter()
+        .map(|peering| peering.sync_level)
+        .collect();
+    assert_eq!(levels, [SyncLevel::LocalNotInSync, SyncLevel::RemoteNotInSync]);
+    assert_eq!(
+        topology.peerings[0].remote_address_space,
+        ["10.1.0.0/16".parse().unwrap()]
+    );
+    let both = format!("{old}  - {{ name: ba, from: b, to: a, remoteAddressSpace: [10.9.0.0/16] }}\n");
+    let topology = two_vnets("azure-2025", "", &both).topology;
+    assert!(
+        topology
+            .peerings
+            .iter()
+            .all(|it| it.sync_level == SyncLevel::LocalAndRemoteNotInSync)
+    );
+    let same = old.replace("[10.1.0.0/16]", "[10.2.0.0/16, 10.1.0.0/16]");
+    let topology = two_vnets("azure-2025", "", &same).topology;
+    assert_eq!(topology.peerings[0].sync_level, SyncLevel::FullyInSync);
+}
+
+/// PEER-31: one object from the ResourceManager side joins both, in the short form too.
+#[test]
+fn a_classic_vnet_is_joined_by_one_object() {
+    let classic = "deploymentModel: Classic";
+    for peerings in [
+        "  - { name: a-to-b, from: a, to: b }\n",
+        "  - a <-> b\n",
+        "  - b <-> a\n",
+    ] {
+        let topology = two_vnets("azure-2018", classic, peerings).topology;
+        assert_eq!(topology.peerings.len(), 1, "{peerings}");
+        let only = &topology.peerings[0];
+        assert_eq!(
+            (only.name.as_str(), only.state, only.reverse),
+            ("a-to-b", PeeringState::Connected, None)
+        );
+    }
+}
+
+/// PEER-06: azure-2018 knows no refusal here; the side that was created again waits.
+#[test]
+fn a_disconnected_side_leaves_the_other_initiated() {
+    let peerings =
+        "  - { name: ab, from: a, to: b, peeringState: disconnected }\n  - { name: ba, from: b, to: a }\n";
+    let topology = two_vnets("azure-2018", "", peerings).topology;
+    let states: Vec<PeeringState> = topology.peerings.iter().map(|peering| peering.state).collect();
+    assert_eq!(states, [PeeringState::Disconnected, PeeringState::Initiated]);
+}
+
+#[test]
+fn a_subscription_without_id_has_one_made_of_its_name() {
+    let lab = |name: &str| {
+        let text = format!(
+            "apiVersion: peerlane/v1\nkind: Lab\nname: x\nsubscriptions: {{ {name}: {{}} }}\n\
+             vnets: {{ a: {{ addressSpace: [10.0.0.0/8], subscription: {name} }}, b: {{ addressSpace: [10.0.0.0/8] }} }}\n"
+        );
+        load(&text).topology.vnets
+    };
+    let (one, other) = (lab("corp"), lab("labs"));
+    assert_eq!(one[0].subscription, lab("Corp")[0].subscription);
+    assert_ne!(one[0].subscription, other[0].subscription);
+    assert_eq!(one[0].subscription.len(), 36);
+    assert_eq!(one[1].subscription, "00000000-0000-0000-0000-000000000000");
+}
+
+#[test]
+fn cuts_the_name_of_a_port_to_what_the_kernel_takes() {
+    let topology = two_vnets("azure-2018", "tun: {}", "").topology;
+    assert_eq!(topology.vnets[1].tun.as_ref().unwrap().interface, "pl-b");
+    let text = "apiVersion: peerlane/v1\nkind: Lab\nname: x\n\
+                vnets: { a-rather-long-name: { addressSpace: [10.0.0.0/8], tun: { namespace: HOST } } }\n";
+    let port = load(text).topology.vnets[0].tun.clone().unwrap();
+    assert_eq!(
+        (port.interface.as_str(), port.namespace),
+        ("pl-a-rather-lon", PortNamespace::Host)
+    );
+}
+
+/// An anchor's text serves twice; a merge key fills in what is absent.
+#[test]
+fn takes_anchors_and_merge_keys() {
+    let text = "apiVersion: peerlane/v1\nkind: Lab\nname: x\nvnets:\n  a: &a\n    location: eastus\n    \
+                addressSpace: &space [10.0.0.0/16]\n  b:\n    <<: *a\n    addressSpace: *space\n";
+    let vnets = load(text).topology.vnets;
+    assert_eq!(vnets[1].location, "eastus");
+    assert_eq!(vnets[0].address_space, vnets[1].address_space);
+}
+
+/// YAML reads these as numbers; where a name is wanted they are names, as written.
+#[test]
+fn keeps_the_letters_of_names_that_look_like_numbers() {
+    let text = "apiVersion: peerlane/v1\nkind: Lab\nname: 007\nvnets: { 1e3: { addressSpace: [10.0.0.0/16], \
+                subnets: { 0x1f: { addressPrefix: 10.0.0.0/24 } } } }\nvms: { true: { subnet: 1e3/0x1f } }\n";
+    let topology = load(text).topology;
+    assert_eq!(
+        (topology.name.as_str(), topology.vnets[0].name.as_str()),
+        ("007", "1e3")
+    );
+    assert_eq!(
+        (topology.subnets[0].name.as_str(), topology.vms[0].name.as_str()),
+        ("0x1f", "true")
+    );
+}
