@@ -50,6 +50,54 @@ pub(crate) fn holds_everything() {
     bring_up::down(up);
 }
 
+/// Far more descriptors than the usual soft limit, which the keeper raises for itself and not for programs.
+pub(crate) fn holds_hundreds() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let low = Rlimit {
+        current: Some(128),
+        ..limit
+    };
+    setrlimit(Resource::Nofile, low).unwrap();
+    let mut up = up(&lab::LabSpec {
+        name: name(),
+        namespaces: vec![],
+    });
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            ..limit
+        },
+    )
+    .unwrap();
+    for number in 0..300 {
+        let address = format!("10.1.{}.{}/16", number / 200, number % 200 + 4);
+        let vm = namespace(
+            &format!("vm{number}"),
+            vec![bring_up::interface("eth0", &[&address])],
+        );
+        let (network, tuns) = bring_up::make(&vm);
+        up.keeper.hold_namespace(&vm.name, &network).unwrap();
+        up.keeper
+            .hold_tun(&vm.name, "eth0", "", &[tuns[0].as_fd()])
+            .unwrap();
+    }
+    let report = up.run_dir.file("report");
+    let show = format!(
+        "ulimit -n > {0}.part; ip -o addr >> {0}.part; mv {0}.part {0}",
+        report.display()
+    );
+    up.keeper.spawn("vm299", &show).unwrap();
+    wait_for("the program's report", || report.exists());
+    let text = fs::read_to_string(report).unwrap();
+    assert!(
+        text.starts_with("128\n") && text.contains("10.1.1.103/16"),
+        "{text}"
+    );
+    bring_up::down(up);
+}
+
 pub(crate) fn outlives_the_daemon() {
     let name = name();
     let (mut daemon, _output) = start_daemon(&name);

@@ -33,6 +33,7 @@ const ROOT: &[As] = &[As::Root];
 
 const CASES: &[Case] = &[
     ("keeper_holds_everything", BOTH, keeper::holds_everything),
+    ("keeper_holds_hundreds", BOTH, keeper::holds_hundreds),
     ("keeper_outlives_the_daemon", BOTH, keeper::outlives_the_daemon),
     ("keeper_death_ends_programs", BOTH, keeper::death_ends_programs),
     ("keeper_ignores_signals", BOTH, keeper::ignores_signals),
@@ -91,8 +92,9 @@ fn main() -> ExitCode {
         .and_then(|first| first.to_str())
         .unwrap_or_default();
     match first {
-        "keeper" => lab::keeper::main(&arguments[1..]),
-        "daemon" => bring_up::daemon(&arguments[1]),
+        // One word alone chooses cases.
+        "keeper" if arguments.len() == 3 => lab::keeper::main(&arguments[1..]),
+        "daemon" if arguments.len() == 2 => bring_up::daemon(&arguments[1]),
         "exec" => exec::main(&arguments[1], &arguments[2], &arguments[3..]),
         "case" => runner::case(&arguments[1]),
         _ => runner::run(&arguments),
