@@ -75,7 +75,7 @@ fn bring_up(text: &str, io: Io, workers: usize) -> Arc<Lab> {
         owners: compiled.provenance.ports,
         published,
         workers,
-        ports: opened.ports,
+        ports: Arc::new(opened.ports),
         prober: Prober::new(),
         started: Instant::now(),
     })

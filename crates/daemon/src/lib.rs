@@ -1,7 +1,9 @@
 //! Workers, publish and retire, the control socket.
 
 pub mod api;
+mod attach;
 pub mod client;
+mod ends;
 mod exchange;
 #[cfg(test)]
 mod forwarding_tests;

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use lab::{Keeper, LabSpec, Namespace, NamespaceSpec, RunDir};
+use lab::{Keeper, LabSpec, Namespace, NamespaceSpec, Place, RunDir};
 use port::{Device, Offloads, Queue};
 
 use crate::up::{Io, UpError};
@@ -52,17 +52,10 @@ pub(crate) fn open(
 ) -> Result<Opened, UpError> {
     let mut opened = Opened::default();
     for wanted in &spec.namespaces {
-        let namespace = Namespace::of(wanted)?;
-        keeper.hold_namespace(&wanted.name, &namespace)?;
-        for device in open_namespace(wanted, &namespace, opening)? {
-            let queues: Vec<_> = device.fds.iter().map(AsFd::as_fd).collect();
-            keeper.hold_tun(&wanted.name, &device.name, device.offloads.name(), &queues)?;
-            opened.push(&wanted.name, device);
+        if let Err(error) = open_one(wanted, keeper, run_dir, opening, &mut opened) {
+            withdraw(spec, &opened.ports);
+            return Err(error);
         }
-        if opening.named && wanted.place == lab::Place::Lab {
-            lab::netns_names::bind(run_dir, &wanted.name, &namespace)?;
-        }
-        opened.ports.namespaces.push((wanted.name.clone(), namespace));
     }
     Ok(opened)
 }
@@ -113,6 +106,20 @@ impl Opened {
     }
 }
 
+/// Removes what was set in namespaces that are not the lab's own. Their interfaces go with their descriptors.
+pub(crate) fn withdraw(spec: &LabSpec, ports: &Ports) {
+    let foreign = spec.namespaces.iter().filter(|wanted| wanted.place != Place::Lab);
+    for wanted in foreign {
+        let Some(namespace) = ports.namespace(&wanted.name) else {
+            continue;
+        };
+        match namespace.run(|| lab::network::unconfigure(wanted)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => tracing::error!("{}: {error}", wanted.name),
+        }
+    }
+}
+
 /// Makes and configures the interfaces of one namespace.
 ///
 /// # Errors
@@ -130,6 +137,29 @@ pub(crate) fn open_namespace(
         lab::network::configure(wanted)?;
         Ok(devices)
     })?
+}
+
+fn open_one(
+    wanted: &NamespaceSpec,
+    keeper: &mut Keeper,
+    run_dir: &RunDir,
+    opening: Opening,
+    opened: &mut Opened,
+) -> Result<(), UpError> {
+    let namespace = Namespace::of(wanted)?;
+    keeper.hold_namespace(&wanted.name, &namespace)?;
+    let devices = open_namespace(wanted, &namespace, opening);
+    let bound = match opening.named && wanted.place == Place::Lab {
+        true => lab::netns_names::bind(run_dir, &wanted.name, &namespace),
+        false => Ok(()),
+    };
+    opened.ports.namespaces.push((wanted.name.clone(), namespace));
+    for device in devices? {
+        let queues: Vec<_> = device.fds.iter().map(AsFd::as_fd).collect();
+        keeper.hold_tun(&wanted.name, &device.name, device.offloads.name(), &queues)?;
+        opened.push(&wanted.name, device);
+    }
+    Ok(bound?)
 }
 
 /// In the calling thread's namespace.

@@ -8,21 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::WorkerOptions;
-use lab::run_dir::DaemonLock;
-use lab::{Keeper, LabSpec, RunDir};
+use lab::{LabSpec, RunDir};
 use model::Topology;
 use port::Offloads;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::api::LabFile;
-use crate::ports::{self, Opened, Opening, Ports};
+use crate::attach::{Attached, attach};
+use crate::ends::{End, Ends};
+use crate::ports::Opening;
 use crate::probe::Prober;
 use crate::publish::Published;
 use crate::running::{self, Lab};
@@ -61,45 +57,9 @@ pub(crate) struct Orders {
     mode: Mode,
 }
 
-/// What holds a lab together outside this process.
-#[derive(Debug)]
-struct Held {
-    run_dir: RunDir,
-    lock: DaemonLock,
-    keeper: Keeper,
-}
-
-/// A lab's namespaces and TUNs in this process's hands.
-#[derive(Debug)]
-struct Attached {
-    held: Held,
-    opened: Opened,
-    /// Made by this process, which undoes it when something fails; else adopted.
-    fresh: bool,
-}
-
 struct Control {
     server: Server,
     stops: mpsc::Receiver<Stop>,
-}
-
-/// Everything that can end a lab.
-struct Ends {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    /// The other side of a private lab's standard input.
-    user: Option<pipe::Receiver>,
-}
-
-/// Why a lab ends.
-#[derive(Debug)]
-enum End {
-    Signal,
-    Stop(Stop),
-    /// Its private user is gone.
-    Abandoned,
-    KeeperDied,
 }
 
 impl Orders {
@@ -123,7 +83,7 @@ impl Orders {
 #[must_use]
 pub fn main() -> u8 {
     let failed = |error: UpError| {
-        say(&Readiness::Failed(error.clone()), std::io::stdout());
+        let _ = say(&Readiness::Failed(error.clone()), io::stdout());
         error.kind.exit_code()
     };
     // For `ps`: the kernel knows this process as /proc/self/exe.
@@ -139,29 +99,25 @@ pub fn main() -> u8 {
     if let Err(error) = leave_terminal(orders.mode) {
         return failed(UpError::failed(format!("cannot leave the terminal: {error}")));
     }
-    let mut answer = Some(std::fs::File::from(answer));
-    let result = run(orders, |running| {
-        if let Some(answer) = answer.take() {
-            say(&Readiness::Ready(running.clone()), answer);
-        }
+    let mut answer = Some(File::from(answer));
+    let result = run(orders, |running| match answer.take() {
+        Some(answer) => say(&Readiness::Ready(running.clone()), answer),
+        None => Ok(()),
     });
-    match (result, answer) {
-        (Ok(()), _) => 0,
-        (Err(error), answer) => {
-            tracing::error!("{error}");
-            if let Some(answer) = answer {
-                say(&Readiness::Failed(error.clone()), answer);
-            }
-            error.kind.exit_code()
-        }
+    let Err(error) = result else { return 0 };
+    tracing::error!("{error}");
+    if let Some(answer) = answer {
+        // Nobody may be left to hear it; the log has it.
+        let _ = say(&Readiness::Failed(error.clone()), answer);
     }
+    error.kind.exit_code()
 }
 
 /// Brings a lab up, announces it, and returns when it is down again.
 ///
 /// # Errors
 /// It did not come up, and nothing is left of it; or something of it could not be taken down.
-pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running)) -> Result<(), UpError> {
+pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<()>) -> Result<(), UpError> {
     let source = model::Source::Text {
         name: orders.file.clone(),
         text: orders.text.clone(),
@@ -180,8 +136,15 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running)) -> Result<(),
         Ends::watch(orders.mode).map_err(|error| cannot("watch for signals", &error))?
     };
     raise_descriptor_limit();
+    log::start(&run_dir, orders.mode).map_err(|error| cannot("write the log", &error))?;
     let private = (orders.mode == Mode::Private).then(|| run_dir.path().to_path_buf());
-    let result = attach(run_dir, lock, &spec, &orders).and_then(|attached| {
+    let opening = Opening {
+        io: orders.io,
+        workers: orders.workers,
+        // Only real root may write /run/netns, and a private copy may share its name with a lab that runs.
+        named: orders.mode != Mode::Private && lab::rootless::privileged() && !running::in_user_namespace(),
+    };
+    let result = attach(run_dir, lock, &spec, opening).and_then(|attached| {
         runtime.block_on(serve(orders, loaded.topology, spec, attached, ends, announce))
     });
     if let Some(state_dir) = private.as_deref().and_then(Path::parent) {
@@ -191,103 +154,6 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running)) -> Result<(),
     result
 }
 
-impl Attached {
-    /// Ends programs, namespaces and names, and removes the run directory.
-    fn dismantle(self, spec: &LabSpec) -> Result<(), UpError> {
-        withdraw(spec, &self.opened.ports);
-        drop(self.opened);
-        let stopped = self.held.keeper.stop();
-        self.held.run_dir.remove(self.held.lock)?;
-        Ok(stopped?)
-    }
-}
-
-/// Namespaces and TUNs of the lab: the ones a keeper holds since an earlier daemon, or new ones.
-fn attach(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, orders: &Orders) -> Result<Attached, UpError> {
-    log::start(&run_dir, orders.mode).map_err(|error| cannot("write the log", &error))?;
-    match Keeper::connect(&run_dir) {
-        Ok(mut keeper) => {
-            if !lab::rootless::privileged() {
-                keeper.join_user_namespace()?;
-            }
-            match keeper.spec()? {
-                Some(held) if held == *spec => {
-                    let opened = ports::adopt(spec, &mut keeper)?;
-                    let held = Held {
-                        run_dir,
-                        lock,
-                        keeper,
-                    };
-                    return Ok(Attached {
-                        held,
-                        opened,
-                        fresh: false,
-                    });
-                }
-                Some(_) => {
-                    let name = &spec.name;
-                    return Err(UpError::failed(format!(
-                        "lab {name} still runs without its daemon, with other VMs or addresses than this file has"
-                    ))
-                    .with_remedy(format!("`peerlane down {name}` first, or use the file it was started from")));
-                }
-                // The daemon died while it made the lab.
-                None => keeper.stop()?,
-            }
-        }
-        Err(lab::Error::NotFound(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    make(run_dir, lock, spec, orders)
-}
-
-/// A new lab; nothing is left of it when something fails.
-fn make(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, orders: &Orders) -> Result<Attached, UpError> {
-    let started = (|| {
-        if !lab::rootless::privileged() {
-            lab::rootless::enter_user_namespace()?;
-        }
-        lab::keeper::start(&run_dir, &lab::keeper::Launch::default())
-    })();
-    let mut keeper = match started {
-        Ok(keeper) => keeper,
-        Err(error) => {
-            let _ = run_dir.remove(lock);
-            return Err(error.into());
-        }
-    };
-    let opening = Opening {
-        io: orders.io,
-        workers: orders.workers,
-        // Only real root may write /run/netns, and a private copy may share its name with a lab that runs.
-        named: orders.mode != Mode::Private && !running::in_user_namespace(),
-    };
-    let opened = ports::open(spec, &mut keeper, &run_dir, opening);
-    let held = Held {
-        run_dir,
-        lock,
-        keeper,
-    };
-    match opened {
-        Ok(opened) => Ok(Attached {
-            held,
-            opened,
-            fresh: true,
-        }),
-        Err(error) => {
-            let attached = Attached {
-                held,
-                opened: Opened::default(),
-                fresh: true,
-            };
-            if let Err(left) = attached.dismantle(spec) {
-                tracing::error!("undo: {left}");
-            }
-            Err(error)
-        }
-    }
-}
-
 /// Forwards until the end of the lab.
 async fn serve(
     orders: Orders,
@@ -295,7 +161,7 @@ async fn serve(
     spec: LabSpec,
     mut attached: Attached,
     ends: Ends,
-    announce: impl FnOnce(&Running),
+    announce: impl FnOnce(&Running) -> io::Result<()>,
 ) -> Result<(), UpError> {
     let forwarding = forward(&orders, topology, &spec, &mut attached).await;
     let (lab, control) = match forwarding {
@@ -311,14 +177,18 @@ async fn serve(
         }
     };
     tracing::info!("lab {} is running", lab.name);
-    announce(&Running {
+    let announced = announce(&Running {
         name: lab.name.clone(),
         pid: std::process::id(),
-        socket: attached.held.run_dir.file(SOCKET),
+        socket: attached.run_dir.file(SOCKET),
         notes: notes(&lab),
     });
     let Control { server, mut stops } = control;
-    let end = ends.first(&mut stops, &attached.held.keeper).await;
+    let end = match announced {
+        Ok(()) => ends.first(&mut stops, &attached.keeper).await,
+        // Whoever wanted the lab was interrupted meanwhile.
+        Err(_) => End::Abandoned,
+    };
     tracing::info!("lab {} ends: {end:?}", lab.name);
     lab.workers.stop();
     let mut result = attached.dismantle(&spec);
@@ -344,7 +214,8 @@ async fn forward(
 ) -> Result<(Arc<Lab>, Control), UpError> {
     let compiled = control::compile(&topology, FIRST_GENERATION);
     let owners = compiled.provenance.ports;
-    let Opened { ports, mut queues } = std::mem::take(&mut attached.opened);
+    let ports = Arc::clone(&attached.ports);
+    let mut queues = std::mem::take(&mut attached.queues);
     if owners.len() != ports.devices.len() {
         return Err(UpError::failed(format!(
             "the tables have {} ports and the lab has {}: this is a defect of peerlane",
@@ -377,38 +248,21 @@ async fn forward(
         prober: Prober::new(),
         started: Instant::now(),
     });
-    let run_dir = &attached.held.run_dir;
+    let run_dir = &attached.run_dir;
     let listener =
         server::listen(&run_dir.file(SOCKET)).map_err(|error| cannot("open the control socket", &error))?;
     labs::remember(run_dir, &orders.file).map_err(|error| cannot("write to the run directory", &error))?;
     if attached.fresh {
         for namespace in &spec.namespaces {
             for command in &namespace.run {
-                attached.held.keeper.spawn(&namespace.name, command)?;
+                attached.keeper.spawn(&namespace.name, command)?;
             }
         }
-        attached.held.keeper.hold_spec(spec)?;
+        attached.keeper.hold_spec(spec)?;
     }
     let (sender, stops) = mpsc::channel(1);
     let server = Server::start(listener, Arc::clone(&lab), sender);
     Ok((lab, Control { server, stops }))
-}
-
-/// Removes what the lab left in namespaces that are not its own.
-fn withdraw(spec: &LabSpec, ports: &Ports) {
-    let foreign = spec
-        .namespaces
-        .iter()
-        .filter(|namespace| namespace.place != lab::Place::Lab);
-    for wanted in foreign {
-        let Some(namespace) = ports.namespace(&wanted.name) else {
-            continue;
-        };
-        match namespace.run(|| lab::network::unconfigure(wanted)) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) | Err(error) => tracing::error!("{}: {error}", wanted.name),
-        }
-    }
 }
 
 fn notes(lab: &Lab) -> Vec<String> {
@@ -419,65 +273,6 @@ fn notes(lab: &Lab) -> Vec<String> {
         )],
         _ => Vec::new(),
     }
-}
-
-impl Ends {
-    fn watch(mode: Mode) -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            user: match mode {
-                Mode::Private => {
-                    let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-                    Some(pipe::Receiver::from_owned_fd(stdin)?)
-                }
-                Mode::Front | Mode::Detached => None,
-            },
-        })
-    }
-
-    /// Waits for the first reason to end.
-    async fn first(mut self, stops: &mut mpsc::Receiver<Stop>, keeper: &Keeper) -> End {
-        let keeper_died = async {
-            match watch_keeper(keeper) {
-                Ok(died) => drop(died.await),
-                Err(error) => {
-                    tracing::warn!("the keeper is not watched: {error}");
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        let abandoned = async {
-            match &mut self.user {
-                // Nothing more is written there; reading ends when the other side is gone.
-                Some(user) => while user.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {},
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            Some(stop) = stops.recv() => End::Stop(stop),
-            _ = self.interrupt.recv() => End::Signal,
-            _ = self.terminate.recv() => End::Signal,
-            _ = self.hangup.recv() => End::Signal,
-            () = abandoned => End::Abandoned,
-            () = keeper_died => End::KeeperDied,
-        }
-    }
-}
-
-/// A thread that waits for the keeper's end. It lives as long as this process.
-fn watch_keeper(keeper: &Keeper) -> io::Result<oneshot::Receiver<()>> {
-    let liveness = keeper.liveness().try_clone_to_owned()?;
-    let (died, receiver) = oneshot::channel();
-    std::thread::Builder::new()
-        .name(String::from("keeper-watch"))
-        .spawn(move || {
-            let ended = |fd: &OwnedFd| poll(&mut [PollFd::new(fd, PollFlags::IN)], None);
-            while let Err(Errno::INTR) = ended(&liveness) {}
-            died.send(())
-        })?;
-    Ok(receiver)
 }
 
 fn cannot(what: &str, error: &io::Error) -> UpError {
@@ -498,12 +293,11 @@ fn read_orders() -> Result<Orders, UpError> {
     })
 }
 
-/// Whoever asked may be gone; the lab's state is the same then.
-fn say(readiness: &Readiness, mut to: impl Write) {
-    if let Ok(mut line) = serde_json::to_vec(readiness) {
-        line.push(b'\n');
-        let _ = to.write_all(&line).and_then(|()| to.flush());
-    }
+fn say(readiness: &Readiness, mut to: impl Write) -> io::Result<()> {
+    let mut line = serde_json::to_vec(readiness)?;
+    line.push(b'\n');
+    to.write_all(&line)?;
+    to.flush()
 }
 
 /// Output goes to the log from now on; a detached daemon survives the terminal it was started from.

@@ -33,7 +33,7 @@ pub(crate) struct Lab {
     pub(crate) owners: Vec<PortOwner>,
     pub(crate) published: Arc<Published>,
     pub(crate) workers: Workers,
-    pub(crate) ports: Ports,
+    pub(crate) ports: Arc<Ports>,
     pub(crate) prober: Prober,
     pub(crate) started: Instant,
 }

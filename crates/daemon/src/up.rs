@@ -102,7 +102,10 @@ pub(crate) enum Readiness {
 pub fn up(options: &UpOptions, announce: impl FnOnce(&Running)) -> Result<(), UpError> {
     check(options)?;
     if !options.detach {
-        return process::run(Orders::of(options, Mode::Front), announce);
+        return process::run(Orders::of(options, Mode::Front), |running| {
+            announce(running);
+            Ok(())
+        });
     }
     let (_, mut process, running) = start(options, Mode::Detached, None)?;
     announce(&running);
