@@ -1,11 +1,19 @@
 //! What is wrong with a lab file, for people (a caret under the value) and for programs.
 
+use std::sync::Arc;
+
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
 use model::{Errors, ModelError};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::output::Palette;
+
+/// Errors beyond this many take one line each: nobody reads more, and each drawing reads the file from its start.
+const MOST_DRAWN: usize = 100;
+
+/// Bytes of a line beside which a caret still says something. The renderer cannot lay out lines of 65536 columns.
+const LONGEST_DRAWN: usize = 2000;
 
 /// The body of `validate -o json`.
 #[derive(Debug, JsonSchema, Serialize)]
@@ -61,8 +69,12 @@ pub(crate) fn render(errors: &Errors, palette: Palette) -> String {
     };
     let handler = GraphicalReportHandler::new_themed(theme);
     let mut out = String::new();
-    let text = harmless(&errors.text);
-    for error in &errors.errors {
+    let text = Arc::new(harmless(&errors.text));
+    for (index, error) in errors.errors.iter().enumerate() {
+        if index >= MOST_DRAWN || !drawable(&text, error) {
+            out.push_str(&(harmless(&error.to_string()) + "\n"));
+            continue;
+        }
         let mut diagnostic = MietteDiagnostic::new(harmless(&error.message))
             .with_code(error.code)
             .with_label(LabeledSpan::new_primary_with_span(
@@ -72,7 +84,8 @@ pub(crate) fn render(errors: &Errors, palette: Palette) -> String {
         if let Some(help) = &error.help {
             diagnostic = diagnostic.with_help(harmless(help));
         }
-        let report = Report::new(diagnostic).with_source_code(NamedSource::new(&errors.file, text.clone()));
+        let report =
+            Report::new(diagnostic).with_source_code(NamedSource::new(&errors.file, Arc::clone(&text)));
         if handler.render_report(&mut out, report.as_ref()).is_err() {
             // The one-line form needs no source text.
             out.push_str(&(harmless(&error.to_string()) + "\n"));
@@ -87,6 +100,13 @@ pub(crate) fn render(errors: &Errors, palette: Palette) -> String {
     out
 }
 
+/// Whether the line of the error and its neighbours, which are drawn too, are of a length to look at.
+fn drawable(text: &str, error: &ModelError) -> bool {
+    let before = text.get(..error.span.start).unwrap_or("").rsplit('\n').take(2);
+    let after = text.get(error.span.start..).unwrap_or("").split('\n').take(2);
+    before.chain(after).map(str::len).sum::<usize>() <= LONGEST_DRAWN
+}
+
 /// Text from a file without what would steer a terminal; as long in bytes, so that places stay where they are.
 fn harmless(text: &str) -> String {
     let safe = |char: char| match char {
@@ -97,4 +117,37 @@ fn harmless(text: &str) -> String {
         _ => '¿',
     };
     text.chars().map(safe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(text: &str) -> String {
+        let source = model::Source::Text {
+            name: "lab.vnet.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        render(&model::load(source).unwrap_err(), Palette::on(false))
+    }
+
+    #[test]
+    fn puts_a_caret_under_the_value() {
+        let out = drawn("apiVersion: peerlane/v1\nkind: Lab\nname: x\nseed: many\n");
+        assert!(out.contains("lab.vnet.yaml:4:7"), "{out}");
+        assert!(out.contains('╰'), "{out}");
+    }
+
+    #[test]
+    fn takes_lines_and_files_of_any_length() {
+        let long = format!(
+            "apiVersion: peerlane/v1\nkind: Lab\nname: x\ntests: [{}]\n",
+            "1,".repeat(50_000)
+        );
+        let out = drawn(&long);
+        assert!(out.contains("lab.vnet.yaml:4:9: Sim.Value"), "{}", &out[..200]);
+        assert!(out.ends_with("lab.vnet.yaml: 1000 errors\n"));
+        let wide = format!("name: x\n#{}\nseed: many\n", "é".repeat(70_000));
+        assert!(drawn(&wide).contains("lab.vnet.yaml:3:7: Sim.Value"));
+    }
 }
