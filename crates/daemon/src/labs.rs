@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use lab::{Keeper, RunDir};
+use lab::{Keeper, Namespace, NamespaceSpec, Place, RunDir};
 use serde::{Deserialize, Serialize};
 
 use crate::api::LabState;
@@ -59,7 +59,30 @@ pub fn list() -> Result<Vec<Listed>, UpError> {
 /// # Errors
 /// It does not exist, belongs to somebody else, or something of it could not be removed.
 pub fn down(name: &str) -> Result<(), UpError> {
-    Ok(lab::down::stop(name)?)
+    let foreign = foreign_namespaces(name);
+    lab::down::stop(name)?;
+    // A daemon that was killed could not do it.
+    for (spec, namespace) in foreign {
+        namespace.run(|| lab::network::unconfigure(&spec))??;
+    }
+    Ok(())
+}
+
+/// The namespaces of a lab that do not go with it. None when its keeper is gone: nobody knows them then.
+fn foreign_namespaces(name: &str) -> Vec<(NamespaceSpec, Namespace)> {
+    let held = || {
+        let mut keeper = Keeper::connect(&RunDir::open(name)?)?;
+        let spec = keeper.spec()?;
+        let namespaces = spec.into_iter().flat_map(|spec| spec.namespaces);
+        let foreign = namespaces.filter(|namespace| namespace.place != Place::Lab);
+        foreign
+            .map(|wanted| {
+                let namespace = keeper.namespaces(&wanted.name)?.network;
+                Ok((wanted, namespace))
+            })
+            .collect::<lab::Result<Vec<_>>>()
+    };
+    held().unwrap_or_default()
 }
 
 /// Writes down what `list` shows of a lab whose daemon is gone.
