@@ -55,7 +55,8 @@ pub fn explain(topology: &Topology, compiled: &Compiled, query: &Query) -> Resul
         && let Some(vm) = topology.nics[nic.0].vm
         && guest::has(topology, vm, destination)
     {
-        return Ok(within_guest(&topology.vms[vm.0].name));
+        let asked = is_asked(topology, &query.destination, from);
+        return Ok(within_guest(topology, from, &topology.vms[vm.0].name, asked));
     }
     let mut forward = Walk::new(topology, compiled, "forward");
     let mut end = forward.send(from, key);
@@ -189,18 +190,20 @@ fn flow_key(query: &Query, source: IpAddr, destination: IpAddr) -> FlowKey {
 }
 
 /// A packet to an address of its own machine never meets the fabric.
-fn within_guest(vm: &str) -> Explanation {
+fn within_guest(topology: &Topology, at: Node, vm: &str, asked: bool) -> Explanation {
+    let finding = Finding {
+        code: "WithinGuest",
+        message: format!(
+            "the address is {vm}'s own; such packets stay in the guest and meet no rule or route"
+        ),
+    };
+    let elsewhere = (!asked).then(|| findings::elsewhere(topology, at, "the packet"));
     Explanation {
-        verdict: "Allow",
+        verdict: if asked { "Allow" } else { "Deny" },
         forward: Vec::new(),
         reply: Vec::new(),
-        drop: None,
-        findings: vec![Finding {
-            code: "WithinGuest",
-            message: format!(
-                "both ends are in {vm}; such packets stay in the guest and meet no rule or route"
-            ),
-        }],
+        drop: (!asked).then(|| *walk::lost_silently(topology, at, "forward")),
+        findings: std::iter::once(finding).chain(elsewhere).collect(),
     }
 }
 

@@ -428,6 +428,11 @@ fn overlapping_vnets_never_leak() {
             ("Deny", vec!["DeliveredElsewhere"])
         );
     }
+    let own = between(&topology, a1, b1);
+    assert_eq!(
+        (own.verdict, codes(&own)),
+        ("Deny", vec!["WithinGuest", "DeliveredElsewhere"])
+    );
     let query = Query {
         source: Endpoint::Address(address("10.0.0.4")),
         destination: Endpoint::Nic(b2),

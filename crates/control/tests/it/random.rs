@@ -16,7 +16,7 @@ use crate::common;
 const VNETS: usize = 4;
 /// In every VNet `10.<vnet>.<subnet>.0/24` and, but for the last VNet, `fd00:<vnet>:0:<subnet>::/64`.
 const SUBNETS: usize = 2;
-pub(crate) const PUBLIC: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+const PUBLIC: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 
 fn subnet_prefixes(vnet: usize, subnet: usize) -> Vec<String> {
     let v6 = (vnet + 1 < VNETS).then(|| format!("fd00:{vnet}:0:{subnet}::/64"));
