@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use clap::builder::styling::{AnsiColor, Style};
-use comfy_table::{Attribute, Color, ContentArrangement, LineStyle, TableStyle};
+use comfy_table::{Attribute, Color, LineStyle, TableStyle};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -14,7 +14,6 @@ use crate::failure::Failure;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     format: Format,
-    terminal: bool,
     palette: Palette,
 }
 
@@ -57,7 +56,6 @@ impl Output {
         let format = format.unwrap_or(if terminal { Format::Table } else { Format::Json });
         Self {
             format,
-            terminal,
             palette: Palette::on(terminal),
         }
     }
@@ -115,11 +113,8 @@ impl Output {
     fn table(self, view: View) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
-        if self.terminal {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        } else {
-            table.force_no_tty();
-        }
+        // Never folded: a wide row stays a row, to read and to grep.
+        table.force_no_tty();
         if self.palette.coloured {
             table.enforce_styling();
         }

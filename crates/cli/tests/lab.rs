@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::Value;
-use support::{Peerlane, User, root};
+use support::{Peerlane, User, root, users};
 
 /// Labs at work at a time: they mostly wait for a second of silence, and two cores bear this many.
 const PARALLEL: usize = 3;
@@ -50,6 +50,25 @@ fn packets_and_explain_agree_for_every_pair_protocol_and_family() {
             Ok(())
         }
     });
+}
+
+#[test]
+fn the_plain_backend_forwards_alike() {
+    let peerlane = Peerlane::new(User::Caller);
+    for example in ["hub-spoke", "dual-stack", "vnet-ports"] {
+        let file = root().join(format!("examples/{example}.vnet.yaml"));
+        run(&peerlane, &file, "--io=plain").unwrap();
+    }
+}
+
+#[test]
+fn an_ordinary_user_has_every_example() {
+    let peerlane = Peerlane::new(*users().last().unwrap());
+    let examples = root().join("examples");
+    for file in lab_files().iter().filter(|file| file.starts_with(&examples)) {
+        let copy = peerlane.file("copy", &fs::read_to_string(file).unwrap());
+        run(&peerlane, &copy, "--io=auto").unwrap();
+    }
 }
 
 /// Runs `test FILE FLAG`; an error says which rows failed and what was said.

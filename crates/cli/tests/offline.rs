@@ -323,6 +323,28 @@ fn formats_write_the_same_data() {
 }
 
 #[test]
+fn a_terminal_gets_a_table_in_colours_unless_refused() {
+    let Fixture { peerlane, file } = fixture();
+    let on_terminal = |no_color: &str| {
+        let line = format!("'{}' routes '{file}' a", env!("CARGO_BIN_EXE_peerlane"));
+        let mut script = std::process::Command::new("script");
+        script
+            .args(["-qec", &line, "/dev/null"])
+            .env("NO_COLOR", no_color);
+        let output = script.stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let coloured = on_terminal("");
+    assert!(
+        coloured.contains("Source") && coloured.contains('\x1b'),
+        "{coloured}"
+    );
+    let plain = on_terminal("1").replace('\r', "");
+    assert_eq!(plain, peerlane.run(["routes", &file, "a", "-o", "table"]).stdout);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let Fixture { peerlane, .. } = fixture();
     let mut child = peerlane
