@@ -23,7 +23,7 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ),
     (
         "peerlane",
-        &["control", "daemon", "engine", "lab", "model", "packet", "port"],
+        &["control", "daemon", "engine", "lab", "model", "port"],
     ),
     ("peerlane-workspace", &[]),
 ];
