@@ -1,4 +1,4 @@
-//! Rule sets as people write them: tags and lists of prefixes, port lists, two defaults at the end; and the usual scan.
+//! Rule sets as people write them: service tags, subnets and hosts, port lists, two defaults at the end; and the usual scan.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
@@ -16,21 +16,25 @@ fn any() -> Vec<Prefix> {
     vec![prefix(0, 0)]
 }
 
-/// A subnet of the VNet, a host, a tag of 8 to 40 prefixes, or anything.
+/// One of twelve service tags, of 8 to 40 prefixes.
+fn tag(number: u32) -> Vec<Prefix> {
+    let mut random = Random::new(u64::from(number));
+    let count = 8 + random.below(33);
+    (0..count)
+        .map(|_| {
+            prefix(
+                0x1400_0000 | random.below(1 << 24) << 4,
+                20 + random.below(9) as u8,
+            )
+        })
+        .collect()
+}
+
+/// A subnet of the VNet, a host, a tag, or anything.
 fn addresses(random: &mut Random) -> Vec<Prefix> {
     match random.below(8) {
         0 => any(),
-        1 | 2 => {
-            let count = 8 + random.below(33);
-            (0..count)
-                .map(|_| {
-                    prefix(
-                        0x1400_0000 | random.below(1 << 24) << 4,
-                        20 + random.below(9) as u8,
-                    )
-                })
-                .collect()
-        }
+        1 | 2 => tag(random.below(12)),
         3..=5 => vec![prefix(0x0a00_0000 | random.below(64) << 8, 24)],
         _ => vec![prefix(0x0a00_0000 | random.below(1 << 14), 32)],
     }

@@ -2,7 +2,7 @@
 
 use packet::Prefix;
 
-use crate::ranges::Ranges;
+use crate::ranges::{AddressRanges, MAPPED};
 use crate::snapshot::{NicId, PeeringId};
 
 /// What a winning route does with a packet.
@@ -43,9 +43,8 @@ impl RouteId {
 #[derive(Debug)]
 pub struct Fib {
     routes: Vec<Route>,
-    /// By the low 32 bits; values are route numbers or [`NO_ROUTE`].
-    ipv4: Ranges<u32, 16>,
-    ipv6: Ranges<u128, 8>,
+    /// Values are route numbers or [`NO_ROUTE`].
+    ranges: AddressRanges,
 }
 
 const NO_ROUTE: u32 = u32::MAX;
@@ -62,13 +61,9 @@ impl Fib {
         // Outer prefixes before those they hold.
         order.sort_unstable_by_key(|&(prefix, at)| (prefix.first(), prefix.length(), at));
         let (ipv4, ipv6): (Vec<_>, Vec<_>) = order.into_iter().partition(|&(prefix, _)| is_ipv4(prefix));
-        let ipv4: Vec<_> = flatten(&ipv4, MAPPED, MAPPED | u128::from(u32::MAX))
-            .into_iter()
-            .map(|(start, route)| (low32(start), route))
-            .collect();
+        let ipv4 = flatten(&ipv4, MAPPED, MAPPED | u128::from(u32::MAX));
         Self {
-            ipv4: Ranges::new(&ipv4),
-            ipv6: Ranges::new(&flatten(&ipv6, 0, u128::MAX)),
+            ranges: AddressRanges::new(&ipv4, &flatten(&ipv6, 0, u128::MAX)),
             routes,
         }
     }
@@ -82,26 +77,15 @@ impl Fib {
     #[inline]
     #[must_use]
     pub fn lookup(&self, address: u128) -> Option<RouteId> {
-        let found = if address >> 32 == MAPPED >> 32 {
-            self.ipv4.find(low32(address))
-        } else {
-            self.ipv6.find(address)
-        };
-        found.filter(|&route| route != NO_ROUTE).map(RouteId)
+        self.ranges
+            .find(address)
+            .filter(|&route| route != NO_ROUTE)
+            .map(RouteId)
     }
 }
 
-/// `::ffff:0:0`, where IPv4 lies.
-const MAPPED: u128 = 0xffff_0000_0000;
-
 fn is_ipv4(prefix: Prefix) -> bool {
     prefix.length() >= 96 && prefix.first() >> 32 == MAPPED >> 32
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are asked for")]
-#[inline]
-const fn low32(address: u128) -> u32 {
-    address as u32
 }
 
 /// Disjoint ranges over `first..=last` from nested prefixes sorted from the outside in: each start with the route that

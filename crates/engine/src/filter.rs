@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use packet::{FlowKey, Prefix, Protocol};
 
-use crate::classes::Field;
+use crate::classes::{Addresses, Numbers};
 use crate::snapshot::{FilterId, NicId, Snapshot};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +51,11 @@ pub struct Filtered {
 #[derive(Debug)]
 pub struct Filter {
     rules: Vec<Rule>,
-    /// 64-bit words per set.
-    words: usize,
-    sources: Field<u128, 8>,
-    destinations: Field<u128, 8>,
-    source_ports: Field<u16, 32>,
-    destination_ports: Field<u16, 32>,
-    protocols: Field<u8, 64>,
+    sources: Addresses,
+    destinations: Addresses,
+    source_ports: Numbers,
+    destination_ports: Numbers,
+    protocols: Numbers,
 }
 
 /// Asks the NSG of the NIC, then that of its subnet (NSG-21). State is not considered.
@@ -76,37 +74,13 @@ pub fn inbound(snapshot: &Snapshot, nic: NicId, key: &FlowKey) -> Filtered {
 impl Filter {
     #[must_use]
     pub fn compile(rules: Vec<Rule>) -> Self {
-        let prefixes = |prefixes: &[Prefix]| {
-            prefixes
-                .iter()
-                .map(|prefix| (prefix.first(), prefix.last()))
-                .collect()
-        };
-        let ports = |ranges: &[RangeInclusive<u16>]| {
-            ranges
-                .iter()
-                .map(|range| (*range.start(), *range.end()))
-                .collect()
-        };
-        let protocols =
-            |protocol: Option<Protocol>| vec![protocol.map_or((0, u8::MAX), |Protocol(only)| (only, only))];
+        let all = || rules.iter();
         Self {
-            words: rules.len().div_ceil(64),
-            sources: Field::new(rules.iter().map(|rule| prefixes(&rule.sources)), 0, |at| {
-                at.checked_add(1)
-            }),
-            destinations: Field::new(rules.iter().map(|rule| prefixes(&rule.destinations)), 0, |at| {
-                at.checked_add(1)
-            }),
-            source_ports: Field::new(rules.iter().map(|rule| ports(&rule.source_ports)), 0, |at| {
-                at.checked_add(1)
-            }),
-            destination_ports: Field::new(rules.iter().map(|rule| ports(&rule.destination_ports)), 0, |at| {
-                at.checked_add(1)
-            }),
-            protocols: Field::new(rules.iter().map(|rule| protocols(rule.protocol)), 0, |at| {
-                at.checked_add(1)
-            }),
+            sources: Addresses::new(all().map(|rule| prefix_ends(&rule.sources))),
+            destinations: Addresses::new(all().map(|rule| prefix_ends(&rule.destinations))),
+            source_ports: Numbers::new(all().map(|rule| port_ends(&rule.source_ports))),
+            destination_ports: Numbers::new(all().map(|rule| port_ends(&rule.destination_ports))),
+            protocols: Numbers::new(all().map(|rule| vec![protocol_ends(rule.protocol)])),
             rules,
         }
     }
@@ -119,22 +93,22 @@ impl Filter {
     /// The first rule that matches decides (NSG-04).
     #[must_use]
     pub fn decide(&self, key: &FlowKey) -> Decision {
-        let words = self.words;
-        let addresses = [
-            self.sources.class(key.source, words),
-            self.destinations.class(key.destination, words),
-            self.protocols.class(key.protocol.0, words),
-        ];
-        // NSG-07: without ports, only the other fields count.
-        let ports = has_ports(key.protocol).then(|| {
-            let source = self.source_ports.class(key.source_port, words);
-            [source, self.destination_ports.class(key.destination_port, words)]
-        });
-        for word in 0..words {
-            let mut left = addresses.iter().fold(u64::MAX, |left, set| left & set[word]);
-            if let Some(ports) = ports {
-                left &= ports[0][word] & ports[1][word];
-            }
+        // Without ports only the other fields count (NSG-07): the addresses stand in for them.
+        let sources = self.sources.class(key.source);
+        let destinations = self.destinations.class(key.destination);
+        let protocols = self.protocols.class(u16::from(key.protocol.0));
+        let (from, to) = if has_ports(key.protocol) {
+            (
+                self.source_ports.class(key.source_port),
+                self.destination_ports.class(key.destination_port),
+            )
+        } else {
+            (sources, destinations)
+        };
+        let addresses = sources.iter().zip(destinations);
+        let others = protocols.iter().zip(from).zip(to);
+        for (word, ((source, destination), ((protocol, from), to))) in addresses.zip(others).enumerate() {
+            let left = source & destination & protocol & from & to;
             if left != 0 {
                 return self.decision(word * 64 + left.trailing_zeros() as usize);
             }
@@ -170,6 +144,21 @@ fn ask(snapshot: &Snapshot, filters: [Option<FilterId>; 2], key: &FlowKey) -> Fi
         access: Access::Allow,
         decisions,
     }
+}
+
+fn prefix_ends(prefixes: &[Prefix]) -> Vec<(u128, u128)> {
+    prefixes
+        .iter()
+        .map(|prefix| (prefix.first(), prefix.last()))
+        .collect()
+}
+
+fn port_ends(ports: &[RangeInclusive<u16>]) -> Vec<(u16, u16)> {
+    ports.iter().map(|range| (*range.start(), *range.end())).collect()
+}
+
+fn protocol_ends(protocol: Option<Protocol>) -> (u16, u16) {
+    protocol.map_or((0, u16::MAX), |Protocol(only)| (only.into(), only.into()))
 }
 
 /// Whether rules look at ports of this protocol (NSG-07); the identifier of an ICMP echo is not a port.

@@ -13,14 +13,8 @@ pub(crate) struct Hasher {
 
 impl Hasher {
     pub(crate) fn new(seed: u64) -> Self {
-        // splitmix64: spreads one seed over independent words.
-        let mut state = seed;
-        let secrets = std::array::from_fn(|_| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        });
+        let secrets =
+            std::array::from_fn(|at| spread(seed.wrapping_add((at as u64 + 1).wrapping_mul(GOLDEN))));
         Self { secrets }
     }
 
@@ -39,6 +33,16 @@ impl Hasher {
         let first = fold(a ^ self.secrets[0], b ^ self.secrets[1]);
         fold(first ^ self.secrets[2], self.secrets[3])
     }
+}
+
+/// The step of splitmix64 between states: 2^64 over the golden ratio.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The output of splitmix64 for a state: any two states give unrelated words.
+pub(crate) const fn spread(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[inline]

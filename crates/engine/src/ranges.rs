@@ -20,7 +20,65 @@ pub(crate) struct Ranges<K, const N: usize> {
 #[repr(align(64))]
 struct Node<K, const N: usize>([K; N]);
 
-impl<K: Ord + Copy, const N: usize> Ranges<K, N> {
+/// A key and how to find its place among the keys of a node.
+pub(crate) trait Key: Ord + Copy {
+    /// How many of the rising keys are at most `key`.
+    fn rank<const N: usize>(keys: &[Self; N], key: Self) -> usize;
+}
+
+macro_rules! narrow_keys {
+    ($($width:ty)*) => {
+        // Counted in the key's own width, so that the compiler compares and adds whole vectors.
+        $(impl Key for $width {
+            #[inline]
+            fn rank<const N: usize>(keys: &[Self; N], key: Self) -> usize {
+                keys.iter().map(|&each| <$width>::from(each <= key)).sum::<$width>() as usize
+            }
+        })*
+    };
+}
+
+narrow_keys! { u16 u32 }
+
+impl Key for u128 {
+    /// No vector compares these: by halves.
+    #[inline]
+    fn rank<const N: usize>(keys: &[Self; N], key: Self) -> usize {
+        keys.partition_point(|&each| each <= key)
+    }
+}
+
+/// `::ffff:0:0`, where IPv4 lies in the 128-bit form of addresses.
+pub(crate) const MAPPED: u128 = 0xffff_0000_0000;
+
+/// [`Ranges`] over addresses of both families, with keys of 32 bits for IPv4.
+#[derive(Clone, Debug)]
+pub(crate) struct AddressRanges {
+    ipv4: Ranges<u32, 16>,
+    ipv6: Ranges<u128, 8>,
+}
+
+impl AddressRanges {
+    /// Both as for [`Ranges::new`]; `ipv4` lies within the mapped addresses, whatever `ipv6` says of those.
+    pub(crate) fn new(ipv4: &[(u128, u32)], ipv6: &[(u128, u32)]) -> Self {
+        let ipv4: Vec<_> = ipv4.iter().map(|&(start, value)| (low32(start), value)).collect();
+        Self {
+            ipv4: Ranges::new(&ipv4),
+            ipv6: Ranges::new(ipv6),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, address: u128) -> Option<u32> {
+        if address >> 32 == MAPPED >> 32 {
+            self.ipv4.find(low32(address))
+        } else {
+            self.ipv6.find(address)
+        }
+    }
+}
+
+impl<K: Key, const N: usize> Ranges<K, N> {
     /// `ranges` are starts in rising order with their values, the first start being the least key there is.
     pub(crate) fn new(ranges: &[(K, u32)]) -> Self {
         let mut tree = Self {
@@ -62,9 +120,7 @@ impl<K: Ord + Copy, const N: usize> Ranges<K, N> {
 
     #[inline]
     fn rank(&self, node: usize, key: K) -> usize {
-        self.nodes
-            .get(node)
-            .map_or(0, |node| node.0.iter().filter(|&&each| each <= key).count())
+        self.nodes.get(node).map_or(0, |node| K::rank(&node.0, key))
     }
 
     /// Leaves take the keys themselves; the layers above take the least key of each child but the first.
@@ -84,4 +140,10 @@ impl<K: Ord + Copy, const N: usize> Ranges<K, N> {
         self.height += 1;
         firsts
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are asked for")]
+#[inline]
+const fn low32(address: u128) -> u32 {
+    address as u32
 }
