@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -565,6 +566,46 @@ fn readme_names_only_what_exists() {
         }
     }
     no_findings("named in README.md, but not there", &findings);
+}
+
+#[test]
+fn readme_lab_does_what_its_tests_say() {
+    let readme = read(&root().join("README.md"));
+    let lab = readme
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let mut child = Command::new(env!("CARGO"))
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "peerlane",
+            "--",
+            "test",
+            "-",
+            "--static",
+            "--output",
+            "json",
+        ])
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cargo run starts");
+    let mut stdin = child.stdin.take().expect("a piped stdin");
+    stdin
+        .write_all(lab.expect("a lab in the README").as_bytes())
+        .expect("the lab is read");
+    drop(stdin);
+    let output = child.wait_with_output().expect("cargo run ends");
+    let rows: Value = serde_json::from_slice(&output.stdout).expect("test prints JSON");
+    assert!(output.status.success(), "{rows:#}");
+    assert_eq!(
+        rows.as_array().map(Vec::len),
+        Some(2),
+        "the README's lab has two tests"
+    );
 }
 
 #[test]
