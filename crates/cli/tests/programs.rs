@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use crate::support::{Peerlane, User, two_vnets, unique};
+use crate::support::{Peerlane, User, root, two_vnets, unique};
 
 /// What every Python program here begins with: connecting to a server that may still be starting.
 const CONNECT: &str = "
@@ -76,6 +76,19 @@ fn ping_over_both_families() {
     );
     // An echo request of 56 bytes: 84 bytes of IP.
     assert_eq!(drop["bytes"], 84);
+}
+
+/// NET-08: the fabric takes nothing from the TTL, the guest of an appliance takes one.
+#[test]
+fn only_guests_take_from_the_ttl() {
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("ttl");
+    let case = fs::read_to_string(root().join("tests/lab/cases/NET-08.vnet.yaml")).unwrap();
+    peerlane.up(&peerlane.file(&name, &case.replace("name: net-08", &format!("name: {name}"))));
+    for (address, ttl) in [("10.0.1.4", "ttl=64"), ("10.2.0.4", "ttl=63")] {
+        let ran = peerlane.exec(&name, "s1", &["ping", "-c", "1", "-W", "2", "-t", "64", address]);
+        assert!(ran.stdout.contains(ttl), "{address}: {ran:?}");
+    }
 }
 
 #[test]
