@@ -1,12 +1,10 @@
-//! House rules that code can check: crate graph, licences, where `unsafe` may stand, file shapes, README promises.
+//! House rules that code can check: crate graph, licences, where `unsafe` may stand, file shapes.
 #![expect(clippy::expect_used, reason = "a failed read is a failed check")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -218,39 +216,6 @@ fn one_licence(tokens: &[&str], at: &mut usize) -> bool {
         *at += 2;
     }
     LICENCES.contains(token)
-}
-
-/// What a text promises: the words after `peerlane ` and the paths below `scripts/`, in code only.
-fn promises(markdown: &str) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut commands, mut scripts) = (BTreeSet::new(), BTreeSet::new());
-    let mut fenced = false;
-    for line in markdown.lines() {
-        if line.starts_with("```") {
-            fenced = !fenced;
-            continue;
-        }
-        let spans: Vec<&str> = if fenced {
-            vec![line]
-        } else {
-            line.split('`').skip(1).step_by(2).collect()
-        };
-        for span in spans {
-            let parts: Vec<&str> = span.split_whitespace().collect();
-            scripts.extend(
-                parts
-                    .iter()
-                    .filter_map(|part| part.strip_prefix("scripts/"))
-                    .map(str::to_owned),
-            );
-            for pair in parts.windows(2) {
-                let ours = pair[0] == "peerlane" || pair[0].ends_with("/peerlane");
-                if ours && pair[1].chars().all(|c| c.is_ascii_lowercase()) {
-                    commands.insert(pair[1].to_owned());
-                }
-            }
-        }
-    }
-    (commands, scripts)
 }
 
 /// The value of a top-level key of a lab file, as written.
@@ -532,89 +497,6 @@ fn lab_names_are_the_file_names() {
         "labs without `tests:`, or whose `name:` is not the file's",
         &findings,
     );
-}
-
-#[test]
-fn readme_names_only_what_exists() {
-    let (commands, scripts) = promises(&read(&root().join("README.md")));
-    assert!(
-        commands.contains("up") && scripts.contains("lab"),
-        "the README shows no command"
-    );
-    let help = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "peerlane", "--", "--help"])
-        .current_dir(root())
-        .output()
-        .expect("cargo run starts");
-    let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    let known: BTreeSet<&str> = help
-        .lines()
-        .filter_map(|line| line.strip_prefix("  "))
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    let mut findings: Vec<String> = commands
-        .iter()
-        .filter(|command| !known.contains(command.as_str()))
-        .map(|command| format!("peerlane {command}"))
-        .collect();
-    for script in scripts {
-        let executable = fs::metadata(root().join("scripts").join(&script))
-            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
-        if !executable {
-            findings.push(format!("scripts/{script}"));
-        }
-    }
-    no_findings("named in README.md, but not there", &findings);
-}
-
-#[test]
-fn readme_lab_does_what_its_tests_say() {
-    let readme = read(&root().join("README.md"));
-    let lab = readme
-        .split("```yaml\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next());
-    let mut child = Command::new(env!("CARGO"))
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "peerlane",
-            "--",
-            "test",
-            "-",
-            "--static",
-            "--output",
-            "json",
-        ])
-        .current_dir(root())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("cargo run starts");
-    let mut stdin = child.stdin.take().expect("a piped stdin");
-    stdin
-        .write_all(lab.expect("a lab in the README").as_bytes())
-        .expect("the lab is read");
-    drop(stdin);
-    let output = child.wait_with_output().expect("cargo run ends");
-    let rows: Value = serde_json::from_slice(&output.stdout).expect("test prints JSON");
-    assert!(output.status.success(), "{rows:#}");
-    assert_eq!(
-        rows.as_array().map(Vec::len),
-        Some(2),
-        "the README's lab has two tests"
-    );
-}
-
-#[test]
-fn promises_are_found_in_code_only() {
-    let (commands, scripts) = promises(
-        "peerlane is; run `scripts/lab`, `target/release/peerlane down`\n```sh\npeerlane up x.yaml\n```\n",
-    );
-    assert_eq!(commands, BTreeSet::from(["down".to_owned(), "up".to_owned()]));
-    assert_eq!(scripts, BTreeSet::from(["lab".to_owned()]));
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod lifecycle;
 mod offline;
 mod programs;
+mod readme;
 mod support;
 
 use std::fs;
