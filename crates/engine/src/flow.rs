@@ -223,11 +223,9 @@ impl Flows {
         hot.peering = decision.peering.map_or(NONE, |peering| peering.0);
     }
 
-    /// Lets packets of this flow hit the decision, which holds, until the tick or the generation ends. A closing flow is
-    /// looked at packet by packet.
+    /// Lets packets of this flow hit the decision, which holds, until the tick or the generation ends.
     pub(crate) fn renew(&mut self, slot: Slot) {
-        let closing = self.table.cold[slot.0 as usize].closing;
-        self.table.hot[slot.0 as usize].stamp = if closing { 0 } else { self.stamp };
+        self.table.hot[slot.0 as usize].stamp = self.stamp;
     }
 
     /// A packet was sent in this flow: counts it, keeps the entry alive and moves it through its states.
@@ -275,17 +273,13 @@ impl Flows {
     }
 
     fn touch(&mut self, slot: Slot, tcp_flags: u8, reply: bool) {
-        let (hot, cold) = (
-            &mut self.table.hot[slot.0 as usize],
-            &mut self.table.cold[slot.0 as usize],
-        );
+        let cold = &mut self.table.cold[slot.0 as usize];
         cold.tick = self.tick;
         if tcp_flags & (FIN | RST) != 0 && !cold.closing {
             cold.closing = true;
-            hot.stamp = 0;
             self.requeue(slot.0, CLOSING);
         } else if reply && cold.class == HALF_OPEN {
-            let tcp = hot.protocol() == Protocol::TCP;
+            let tcp = self.table.hot[slot.0 as usize].protocol() == Protocol::TCP;
             self.requeue(slot.0, if tcp { ESTABLISHED } else { DATAGRAM });
         }
     }

@@ -55,13 +55,13 @@ fn a_new_flow_takes_both_entries_or_none() {
 fn half_open_flows_go_before_closing_and_quiet_ones() {
     let mut lab = small(12);
     lab.deny_outbound(OTHER);
-    // Two half-open, two closing, two answered UDP.
-    for port in [1, 2] {
-        assert_eq!(lab.send(WEB, &tcp(WEB_IP, OTHER_IP, (port, 80), SYN)), to(OTHER));
-    }
+    // Two closing, two half-open, two answered UDP.
     for port in [3, 4] {
         connect(&mut lab, port);
         lab.send(WEB, &tcp(WEB_IP, OTHER_IP, (port, 80), FIN | ACK));
+    }
+    for port in [1, 2] {
+        assert_eq!(lab.send(WEB, &tcp(WEB_IP, OTHER_IP, (port, 80), SYN)), to(OTHER));
     }
     for port in [5, 6] {
         lab.send(WEB, &udp(WEB_IP, OTHER_IP, (port, 53)));
@@ -136,4 +136,52 @@ fn flows_survive_the_growth_of_the_index() {
         lab.send(P1, &udp(P1_IP, P2_IP, (1, 2)));
     }
     assert_eq!(lab.worker.stats().flows, 2);
+}
+
+#[test]
+fn a_decision_ends_with_the_record_it_leads_to() {
+    // OTHER lets nothing in; WEB may answer it. NVA, speaking as OTHER, keeps WEB's record alive, not OTHER's.
+    let asks = udp(OTHER_IP, WEB_IP, (9, 53));
+    let answers = udp(WEB_IP, OTHER_IP, (53, 9));
+    let begin = |capacity| {
+        let mut lab = small(capacity);
+        lab.deny_inbound(OTHER);
+        assert_eq!(lab.send(OTHER, &asks), to(WEB));
+        assert_eq!(lab.send(WEB, &answers), to(OTHER));
+        lab
+    };
+    let mut lab = begin(100);
+    lab.pass(200);
+    assert_eq!(lab.send(NVA, &asks), to(WEB));
+    lab.pass(100);
+    assert_eq!(
+        lab.send(WEB, &answers),
+        Verdict::Drop(DropReason::NsgInbound),
+        "its time was over"
+    );
+
+    let mut lab = begin(5);
+    lab.pass(31);
+    assert_eq!(lab.send(NVA, &asks), to(WEB));
+    // Busy flows take the other places: first that of NVA's half-open record, at last that of OTHER's quiet one.
+    for _ in 0..2 {
+        lab.send(P1, &udp(P1_IP, P2_IP, (1, 1)));
+        lab.send(P2, &udp(P2_IP, P1_IP, (1, 1)));
+    }
+    assert_eq!(lab.worker.stats().flows, 5);
+    for port in [2, 3] {
+        assert_eq!(lab.send(P1, &udp(P1_IP, P1_IP, (port, port))), to(P1));
+    }
+    assert_eq!(lab.worker.stats().flows, 5);
+    assert!(
+        lab.worker
+            .flows(lab.now_ns)
+            .iter()
+            .all(|flow| flow.nic != Some(OTHER))
+    );
+    assert_eq!(
+        lab.send(WEB, &answers),
+        Verdict::Drop(DropReason::NsgInbound),
+        "its place is another's"
+    );
 }
