@@ -143,14 +143,14 @@ fn a_decision_ends_with_the_record_it_leads_to() {
     // OTHER lets nothing in; WEB may answer it. NVA, speaking as OTHER, keeps WEB's record alive, not OTHER's.
     let asks = udp(OTHER_IP, WEB_IP, (9, 53));
     let answers = udp(WEB_IP, OTHER_IP, (53, 9));
-    let begin = |capacity| {
-        let mut lab = small(capacity);
-        lab.deny_inbound(OTHER);
-        assert_eq!(lab.send(OTHER, &asks), to(WEB));
-        assert_eq!(lab.send(WEB, &answers), to(OTHER));
-        lab
-    };
-    let mut lab = begin(100);
+    let mut lab = small(100);
+    lab.deny_inbound(OTHER);
+    // Others that end first keep the sweep of the clock busy.
+    for port in 1..=40 {
+        lab.send(P1, &udp(P1_IP, P1_IP, (port, port)));
+    }
+    assert_eq!(lab.send(OTHER, &asks), to(WEB));
+    assert_eq!(lab.send(WEB, &answers), to(OTHER));
     lab.pass(200);
     assert_eq!(lab.send(NVA, &asks), to(WEB));
     lab.pass(100);
@@ -159,8 +159,15 @@ fn a_decision_ends_with_the_record_it_leads_to() {
         Verdict::Drop(DropReason::NsgInbound),
         "its time was over"
     );
+}
 
-    let mut lab = begin(5);
+#[test]
+fn a_decision_ends_when_the_record_makes_room() {
+    let (asks, answers) = (udp(OTHER_IP, WEB_IP, (9, 53)), udp(WEB_IP, OTHER_IP, (53, 9)));
+    let mut lab = small(5);
+    lab.deny_inbound(OTHER);
+    assert_eq!(lab.send(OTHER, &asks), to(WEB));
+    assert_eq!(lab.send(WEB, &answers), to(OTHER));
     lab.pass(31);
     assert_eq!(lab.send(NVA, &asks), to(WEB));
     // Busy flows take the other places: first that of NVA's half-open record, at last that of OTHER's quiet one.
@@ -184,4 +191,18 @@ fn a_decision_ends_with_the_record_it_leads_to() {
         Verdict::Drop(DropReason::NsgInbound),
         "its place is another's"
     );
+    // The same the other way round: OTHER may not take the place of the very record it leads to.
+    lab.pass(31);
+    let busy = [
+        (P1_IP, P2_IP, 1),
+        (P2_IP, P1_IP, 1),
+        (P1_IP, P1_IP, 2),
+        (P1_IP, P1_IP, 3),
+    ];
+    for (source, destination, port) in busy {
+        lab.send(VNET_PORT, &udp(source, destination, (port, port)));
+    }
+    assert_eq!(lab.send(OTHER, &asks), LIMITED);
+    let flows = lab.worker.flows(lab.now_ns);
+    assert!(flows.iter().any(|flow| flow.nic == Some(WEB)));
 }

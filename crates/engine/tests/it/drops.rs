@@ -393,3 +393,17 @@ fn a_nic_may_talk_to_itself() {
         .collect();
     assert_eq!(nics.iter().filter(|&&nic| nic == P1).count(), 1 + 1 + 2 + 1);
 }
+
+#[test]
+fn recent_drops_are_bounded() {
+    let mut lab = Lab::new();
+    lab.deny_outbound(WEB);
+    for port in 0..10_000 {
+        lab.send(WEB, &udp(WEB_IP, OTHER_IP, (port, 2)));
+    }
+    let recent = lab.worker.stats().recent_drops;
+    assert!((1000..5000).contains(&recent.len()));
+    assert_eq!(recent.last().map(|drop| drop.key.source_port), Some(9999));
+    assert_eq!(recent[0].key.source_port, 10_000 - recent.len() as u16);
+    assert_eq!(lab.count(DropReason::NsgOutbound, Some(WEB)).0, 10_000);
+}

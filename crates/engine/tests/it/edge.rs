@@ -167,6 +167,10 @@ fn errors_are_translated_inside_and_out() {
         DropReason::IcmpUnrelated,
         Some(WEB),
     );
+    // Ports and peer as in WEB's flow, but another had sent it.
+    let of_another = udp(OTHER_PUBLIC, CLIENT, (9, 53));
+    let error = unreachable(CLIENT, WEB_PUBLIC, &of_another);
+    lab.refused(INTERNET, &error, DropReason::IcmpUnrelated, Some(WEB));
 }
 
 #[test]

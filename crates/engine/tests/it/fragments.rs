@@ -87,3 +87,16 @@ fn a_flood_of_first_fragments_is_bounded() {
     let [first, second, third] = pieces((1, 2), 20_001);
     assert_eq!(lab.send_all(WEB, &[&first, &second, &third]), [to(OTHER); 3]);
 }
+
+#[test]
+fn datagrams_do_not_mix() {
+    let mut lab = Lab::new();
+    let datagrams: Vec<[Vec<u8>; 3]> = (0..64)
+        .map(|identification| pieces((1, 2), identification))
+        .collect();
+    for piece in 0..3 {
+        for datagram in &datagrams {
+            assert_eq!(lab.send(WEB, &datagram[piece]), to(OTHER));
+        }
+    }
+}
