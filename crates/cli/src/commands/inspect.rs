@@ -2,7 +2,7 @@
 
 use control::present::{self, EffectiveNsg, EffectiveRule, PeeringRow};
 use model::Topology;
-use model::topology::NicIndex;
+use model::topology::{Endpoint, NicIndex};
 
 use crate::args::{LabArg, NicArgs};
 use crate::failure::{Failure, Outcome, exit};
@@ -86,17 +86,8 @@ pub(crate) fn peerings(args: &LabArg, output: Output) -> Outcome {
 /// # Errors
 /// Nothing has this name.
 pub(crate) fn nic(topology: &Topology, name: &str) -> Result<NicIndex, Failure> {
-    if let Some(vm) = topology.vms.iter().find(|vm| vm.name.eq_ignore_ascii_case(name))
-        && let Some(first) = vm.nics.first()
-    {
-        return Ok(*first);
-    }
-    if let Some(position) = topology
-        .nics
-        .iter()
-        .position(|nic| nic.name.eq_ignore_ascii_case(name))
-    {
-        return Ok(NicIndex(position));
+    if let Ok(Endpoint::Nic(nic)) = topology.endpoint(name) {
+        return Ok(nic);
     }
     let names = topology
         .vms
