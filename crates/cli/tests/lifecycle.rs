@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Peerlane, Ran, User, is_root, kill, two_vnets, unique, users, wait_for};
+use crate::support::{Peerlane, Ran, User, kill, need_root, two_vnets, unique, users, wait_for};
 
 /// Longer than any answer takes on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -270,9 +270,7 @@ fn daemon_and_keeper_killed_leave_nothing_after_list() {
 
 #[test]
 fn without_a_tun_device_up_and_doctor_say_so_and_leave_nothing() {
-    if !is_root("hiding /dev/net/tun in a mount namespace") {
-        return;
-    }
+    need_root("hiding /dev/net/tun in a mount namespace");
     for user in users() {
         let peerlane = Peerlane::without_tun(user);
         let name = unique("notun");
@@ -312,9 +310,7 @@ fn doctor_finds_this_machine_able() {
 
 #[test]
 fn an_interface_in_use_is_refused_and_nothing_is_left() {
-    if !is_root("a VNet port in an existing namespace") {
-        return;
-    }
+    need_root("a VNet port in an existing namespace");
     let peerlane = Peerlane::new(User::Caller);
     let name = unique("inuse");
     let netns = Netns::new(&name);
@@ -350,9 +346,7 @@ fn an_interface_in_use_is_refused_and_nothing_is_left() {
 
 #[test]
 fn a_name_under_run_netns_that_is_not_ours_is_refused_and_stays() {
-    if !is_root("names under /run/netns") {
-        return;
-    }
+    need_root("names under /run/netns");
     let peerlane = Peerlane::new(User::Caller);
     let name = unique("taken");
     let netns = Netns::named(&format!("{name}-b"));

@@ -345,13 +345,9 @@ pub(crate) fn wait_for(limit: Duration, mut condition: impl FnMut() -> bool) -> 
     }
 }
 
-/// Whether the tests run as root; a test that needs it says so when it does not.
-pub(crate) fn is_root(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("not tested without root: {what}");
-    }
-    root
+/// Fails a test that only root can run, instead of passing without having looked.
+pub(crate) fn need_root(what: &str) {
+    assert!(rustix::process::geteuid().is_root(), "only root can test {what}");
 }
 
 /// The repository.
