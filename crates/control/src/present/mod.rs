@@ -9,6 +9,4 @@ pub use explanation::{Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
 pub use peerings::{PeeringRow, peerings};
 pub(crate) use routes::hop_route;
 pub use routes::{EffectiveRoute, EffectiveRoutes, effective_route, effective_routes, route_columns};
-pub use rules::{
-    Association, EffectiveNsg, EffectiveNsgs, EffectiveRule, Reference, effective_nsgs, rule_columns,
-};
+pub use rules::{Association, EffectiveNsg, EffectiveNsgs, EffectiveRule, Reference, effective_nsgs};

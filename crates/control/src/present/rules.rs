@@ -112,53 +112,6 @@ pub fn effective_nsgs(topology: &Topology, nic: NicIndex) -> EffectiveNsgs {
     }
 }
 
-/// The table's headings and rows: one per rule.
-#[must_use]
-pub fn rule_columns(nsgs: &EffectiveNsgs) -> (&'static [&'static str], Vec<Vec<String>>) {
-    let rows = nsgs.value.iter().flat_map(|nsg| {
-        let name = nsg
-            .network_security_group
-            .id
-            .rsplit('/')
-            .next()
-            .unwrap_or_default();
-        let place = if nsg.association.subnet.is_some() {
-            "Subnet"
-        } else {
-            "NetworkInterface"
-        };
-        nsg.effective_security_rules.iter().map(move |rule| {
-            vec![
-                name.to_owned(),
-                place.to_owned(),
-                rule.direction.to_owned(),
-                rule.priority.to_string(),
-                rule.name.clone(),
-                rule.access.to_owned(),
-                rule.protocol.to_owned(),
-                rule.source_address_prefixes.join(" "),
-                rule.source_port_ranges.join(" "),
-                rule.destination_address_prefixes.join(" "),
-                rule.destination_port_ranges.join(" "),
-            ]
-        })
-    });
-    let headings = &[
-        "NSG",
-        "Association",
-        "Direction",
-        "Priority",
-        "Name",
-        "Access",
-        "Protocol",
-        "Source",
-        "Source Ports",
-        "Destination",
-        "Destination Ports",
-    ];
-    (headings, rows.collect())
-}
-
 fn effective_rules(nsg: &Nsg, place: &Place<'_>) -> Vec<EffectiveRule> {
     [Direction::Inbound, Direction::Outbound]
         .into_iter()
