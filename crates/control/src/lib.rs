@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod explain;
+pub mod generation;
 pub mod present;
 pub mod rib;
 pub mod rules;
@@ -10,3 +11,4 @@ pub mod tags;
 
 pub use compile::{Compiled, compile};
 pub use explain::{Query, explain};
+pub use generation::Generation;

@@ -6,21 +6,21 @@ use crate::hash::spread;
 use crate::ranges::{AddressRanges, MAPPED, Ranges};
 
 /// Sets of rules, one bit each, in words of 64: class by class, all of one length.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sets {
     words: usize,
     sets: Vec<u64>,
 }
 
 /// The two ways to find the class of a value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     classes: AddressRanges,
     sets: Sets,
 }
 
 /// Ports and protocols.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Numbers {
     classes: Ranges<u16, 32>,
     sets: Sets,

@@ -55,7 +55,7 @@ pub fn classify(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Send
             Some(internet) if internet.addresses.binary_search(&key.source).is_ok() => Ok(Sender::Internet),
             _ => Err(DropReason::SpoofedSource),
         },
-        None => Err(DropReason::UnknownNic),
+        Some(Port::Gone) | None => Err(DropReason::UnknownNic),
     }
 }
 

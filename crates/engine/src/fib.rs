@@ -22,7 +22,7 @@ pub enum NextHop {
 }
 
 /// One route of a table as given to [`Fib::compile`]: winners only, at most one per prefix.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     pub prefix: Prefix,
     pub next_hop: NextHop,
@@ -40,7 +40,7 @@ impl RouteId {
 }
 
 /// Immutable longest-prefix-match table. An IPv6 prefix holds no IPv4 address, however short it is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fib {
     routes: Vec<Route>,
     /// Values are route numbers or [`NO_ROUTE`].
@@ -71,6 +71,13 @@ impl Fib {
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// Changes next hops in place: which prefix wins does not depend on them.
+    pub fn map_next_hops(&mut self, map: impl Fn(NextHop) -> NextHop) {
+        for route in &mut self.routes {
+            route.next_hop = map(route.next_hop);
+        }
     }
 
     /// The longest prefix that holds the address (ROUTE-20).

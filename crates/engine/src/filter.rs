@@ -48,7 +48,7 @@ pub struct Filtered {
 /// Compiled per field: each value of a field belongs to a class, and a class is a set of rules, one bit each. A packet's five
 /// classes are intersected; the first bit left is the first rule that matches. Neither the order of rules nor the length of
 /// their lists nor the packet changes the work.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Filter {
     rules: Vec<Rule>,
     sources: Addresses,

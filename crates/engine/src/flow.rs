@@ -150,12 +150,13 @@ impl Flows {
         Some(cached(hot))
     }
 
-    /// The entry of a packet its NIC sends (`key`) or receives (the key reversed), unless its time is over. A new
-    /// connection on the ports of one that is closing has no entry.
-    pub(crate) fn find(&mut self, port: PortId, key: &FlowKey, tcp_flags: u8) -> Option<Slot> {
+    /// The entry of a packet that `nic` sends (`key`) or receives (the key reversed), unless its time is over. A new
+    /// connection on the ports of one that is closing has no entry, nor has a NIC that got the address of another.
+    pub(crate) fn find(&mut self, port: PortId, key: &FlowKey, nic: NicId, tcp_flags: u8) -> Option<Slot> {
         let slot = self.table.find(self.table.hash(port, key), port, key)?;
         let reopened = self.table.cold[slot as usize].closing && tcp_flags & (SYN | ACK) == SYN;
-        if reopened || self.is_over(slot) {
+        let inherited = self.table.hot[slot as usize].from != nic.0;
+        if reopened || inherited || self.is_over(slot) {
             self.remove(slot);
             return None;
         }

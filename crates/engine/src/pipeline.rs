@@ -76,7 +76,7 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         ..
     } = *arrival;
     let (from, key, flags) = (sender.nic(), &headers.key, headers.tcp_flags);
-    let own = from.and_then(|_| state.flows.find(port, key, flags));
+    let own = from.and_then(|nic| state.flows.find(port, key, nic, flags));
     if let Some(hop) = own.and_then(|own| cached(state, snapshot, own, headers)) {
         return Ok(hop);
     }
@@ -90,7 +90,7 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
     let (hop, seen) = next_hop(snapshot, sender, key)?;
     let record = hop
         .to
-        .and_then(|_| state.flows.find(hop.port, &seen.reversed(), flags));
+        .and_then(|nic| state.flows.find(hop.port, &seen.reversed(), nic, flags));
     if let (Some(nic), None) = (hop.to, record) {
         allowed(
             filter::inbound(snapshot, nic, &seen).access,
@@ -121,17 +121,16 @@ fn related(state: &mut State, arrival: &Arrival<'_>, sender: Sender, quoted: &Fl
         ..
     } = *arrival;
     if let Some(nic) = sender.nic() {
-        let known = state.flows.find(port, &quoted.reversed(), 0);
+        let known = state.flows.find(port, &quoted.reversed(), nic, 0);
         known.ok_or(Lost {
             reason: DropReason::IcmpUnrelated,
             nic: Some(nic),
         })?;
     }
     let (hop, _) = next_hop(snapshot, sender, &headers.key)?;
-    if hop.to.is_some() {
-        let known = state
-            .flows
-            .find(hop.port, &hop.rewrite.apply_to_quoted(quoted, &headers.key), 0);
+    if let Some(nic) = hop.to {
+        let form = hop.rewrite.apply_to_quoted(quoted, &headers.key);
+        let known = state.flows.find(hop.port, &form, nic, 0);
         known.ok_or(Lost {
             reason: DropReason::IcmpUnrelated,
             nic: hop.to,

@@ -37,7 +37,10 @@ ids! {
 }
 
 /// All tables of one generation. Immutable once published.
-#[derive(Debug, Default)]
+///
+/// Flows outlive generations and keep ids of NICs, ports and peerings: such an id belongs to one object as long as the
+/// lab runs, and rows of objects that are gone stay empty. Ids of FIBs and filters hold within one generation.
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub generation: u64,
     pub vnets: Vec<Vnet>,
@@ -52,17 +55,18 @@ pub struct Snapshot {
 }
 
 /// A virtual network.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vnet {
-    /// Changes when anything a flow of this VNet depends on changes.
+    /// Changes when anything that a cached decision of this VNet depends on changes: routes, addresses, peerings, ports.
+    /// Not when rules change: they are asked about new flows only (NSG-09).
     pub generation: u64,
     pub ranges: Vec<Prefix>,
     /// NIC addresses (128-bit form), sorted by address.
     pub addresses: Vec<(u128, NicId)>,
 }
 
-/// A NIC.
-#[derive(Debug)]
+/// A NIC. Where its VNet is none of the snapshot's, the NIC is gone and nobody else has its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nic {
     pub vnet: VnetId,
     pub port: PortId,
@@ -87,10 +91,12 @@ pub enum Port {
     Vnet(VnetId),
     /// The lab's `internet` namespace.
     Internet,
+    /// It was closed; nobody else has its id.
+    Gone,
 }
 
 /// A Connected peering seen from its local VNet.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peering {
     pub local: VnetId,
     pub remote: VnetId,
@@ -104,7 +110,7 @@ pub struct Peering {
 }
 
 /// The lab's Internet: the port behind which its test addresses live.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Internet {
     pub port: PortId,
     /// Sorted.

@@ -20,7 +20,7 @@ use tables::Tables;
 
 /// A snapshot and its meaning.
 ///
-/// `NicId(n)` is `NicIndex(n)` and `VnetId(n)` is `VnetIndex(n)`.
+/// `NicId(n)` is `NicIndex(n)` and `VnetId(n)` is `VnetIndex(n)`; a running lab renumbers them ([`crate::Generation`]).
 #[derive(Clone, Debug)]
 pub struct Compiled {
     pub snapshot: Arc<Snapshot>,
@@ -255,6 +255,6 @@ fn peering_id(index: usize) -> PeeringId {
 }
 
 /// Ids are 32 bits wide; memory ends long before they do.
-fn dense(index: usize) -> u32 {
+pub(crate) fn dense(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -1,0 +1,88 @@
+//! From one generation of a running lab to the next: which ids outlive it, and whose flows have to be decided anew.
+//!
+//! [`compile`](crate::compile()) numbers objects in the topology's order, and a change moves them all. Flows keep ids, so
+//! here each object gets the id it has had since it came into the lab. What is gone leaves its row behind, empty.
+
+mod ids;
+mod renumber;
+mod unchanged;
+
+use std::sync::Arc;
+
+use engine::Snapshot;
+use engine::snapshot::{NicId, PortId};
+use model::Topology;
+use model::topology::NicIndex;
+
+use crate::compile::{Compiled, PortOwner, Provenance};
+use ids::Ids;
+
+/// What forwards, and what its ids mean.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    pub topology: Arc<Topology>,
+    /// With the ids of the running lab.
+    pub snapshot: Arc<Snapshot>,
+    /// With the positions of `topology`.
+    pub provenance: Provenance,
+    pub(crate) ids: Ids,
+}
+
+impl Generation {
+    /// The first generation of a lab; ids are positions in the topology.
+    #[must_use]
+    pub fn first(topology: Arc<Topology>, compiled: Compiled) -> Self {
+        let ids = Ids::next(None, &topology, &compiled.provenance);
+        Self {
+            topology,
+            snapshot: compiled.snapshot,
+            provenance: compiled.provenance,
+            ids,
+        }
+    }
+
+    /// The generation after this one. `compiled` is the changed lab under any generation number.
+    #[must_use]
+    pub fn next(&self, topology: Arc<Topology>, compiled: Compiled) -> Self {
+        let Compiled { snapshot, provenance } = compiled;
+        let ids = Ids::next(Some(&self.ids), &topology, &provenance);
+        // Nobody else has just compiled tables; if somebody had, this would cost a copy and no more.
+        let snapshot = Arc::unwrap_or_clone(snapshot);
+        let mut snapshot = renumber::renumber(snapshot, &ids);
+        snapshot.generation = self.snapshot.generation + 1;
+        unchanged::carry_over(&self.snapshot, &mut snapshot);
+        Self {
+            topology,
+            snapshot: Arc::new(snapshot),
+            provenance,
+            ids,
+        }
+    }
+
+    /// The name of a NIC, of one that is gone too.
+    #[must_use]
+    pub fn nic_name(&self, nic: NicId) -> Option<&str> {
+        match self.nic_index(nic) {
+            Some(index) => Some(&self.topology.nics[index.0].name),
+            None => self.ids.nics.name(nic.0),
+        }
+    }
+
+    /// The NIC of an id; None when it is gone.
+    #[must_use]
+    pub fn nic_index(&self, nic: NicId) -> Option<NicIndex> {
+        self.ids.nics.position(nic.0).map(NicIndex)
+    }
+
+    /// The id of a port, by its position among [`Provenance::ports`].
+    #[must_use]
+    pub fn port_id(&self, position: usize) -> PortId {
+        PortId(self.ids.ports.id(position))
+    }
+
+    /// Who is behind a port; None when it is gone.
+    #[must_use]
+    pub fn port_owner(&self, port: PortId) -> Option<&PortOwner> {
+        self.provenance.ports.get(self.ids.ports.position(port.0)?)
+    }
+}

@@ -1,0 +1,178 @@
+//! Puts the ids of the running lab in place of positions, everywhere in a snapshot.
+//!
+//! Every structure is taken apart field by field, without `..`: whoever adds an id somewhere is led here.
+
+use engine::Snapshot;
+use engine::fib::NextHop;
+use engine::snapshot::{FibId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId};
+
+use super::ids::{Ids, Names};
+
+/// Nobody's id.
+const GONE: u32 = u32::MAX;
+
+pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
+    let Snapshot {
+        generation,
+        vnets,
+        nics,
+        ports,
+        peerings,
+        mut fibs,
+        filters,
+        public_addresses,
+        internet,
+    } = snapshot;
+    for fib in &mut fibs {
+        fib.map_next_hops(|next_hop| ids.next_hop(next_hop));
+    }
+    Snapshot {
+        generation,
+        vnets: rows(vnets, &ids.vnets, |vnet| ids.in_vnet(vnet), Vnet::default),
+        nics: rows(nics, &ids.nics, |nic| ids.in_nic(nic), gone_nic),
+        ports: rows(ports, &ids.ports, |port| ids.in_port(port), || Port::Gone),
+        peerings: rows(
+            peerings,
+            &ids.peerings,
+            |peering| ids.in_peering(peering),
+            gone_peering,
+        ),
+        fibs,
+        filters,
+        public_addresses: ids.addresses(public_addresses),
+        internet: internet.map(|Internet { port, addresses }| Internet {
+            port: ids.port(port),
+            addresses,
+        }),
+    }
+}
+
+/// Each row at its id, and an empty one for every id that is gone.
+fn rows<T>(old: Vec<T>, names: &Names, inside: impl Fn(T) -> T, gone: impl Fn() -> T) -> Vec<T> {
+    let mut rows: Vec<T> = std::iter::repeat_with(gone).take(names.rows()).collect();
+    for (position, row) in old.into_iter().enumerate() {
+        if let Some(place) = rows.get_mut(names.id(position) as usize) {
+            *place = inside(row);
+        }
+    }
+    rows
+}
+
+impl Ids {
+    fn nic(&self, nic: NicId) -> NicId {
+        NicId(self.nics.id(nic.index()))
+    }
+
+    fn vnet(&self, vnet: VnetId) -> VnetId {
+        VnetId(self.vnets.id(vnet.index()))
+    }
+
+    fn port(&self, port: PortId) -> PortId {
+        PortId(self.ports.id(port.index()))
+    }
+
+    fn peering(&self, peering: PeeringId) -> PeeringId {
+        PeeringId(self.peerings.id(peering.index()))
+    }
+
+    fn addresses(&self, mut addresses: Vec<(u128, NicId)>) -> Vec<(u128, NicId)> {
+        for (_, nic) in &mut addresses {
+            *nic = self.nic(*nic);
+        }
+        addresses
+    }
+
+    fn next_hop(&self, next_hop: NextHop) -> NextHop {
+        match next_hop {
+            NextHop::Peering(peering) => NextHop::Peering(self.peering(peering)),
+            NextHop::Appliance(at) => NextHop::Appliance(
+                at.map(|(nic, peering)| (self.nic(nic), peering.map(|peering| self.peering(peering)))),
+            ),
+            NextHop::VnetLocal | NextHop::Internet | NextHop::NoGateway | NextHop::None => next_hop,
+        }
+    }
+
+    fn in_vnet(&self, vnet: Vnet) -> Vnet {
+        let Vnet {
+            generation,
+            ranges,
+            addresses,
+        } = vnet;
+        Vnet {
+            generation,
+            ranges,
+            addresses: self.addresses(addresses),
+        }
+    }
+
+    fn in_nic(&self, nic: Nic) -> Nic {
+        let Nic {
+            vnet,
+            port,
+            fib,
+            addresses,
+            ip_forwarding,
+            outbound,
+            inbound,
+            public,
+        } = nic;
+        Nic {
+            vnet: self.vnet(vnet),
+            port: self.port(port),
+            fib,
+            addresses,
+            ip_forwarding,
+            outbound,
+            inbound,
+            public,
+        }
+    }
+
+    fn in_port(&self, port: Port) -> Port {
+        match port {
+            Port::Nic(nic) => Port::Nic(self.nic(nic)),
+            Port::Vnet(vnet) => Port::Vnet(self.vnet(vnet)),
+            Port::Internet | Port::Gone => port,
+        }
+    }
+
+    fn in_peering(&self, peering: Peering) -> Peering {
+        let Peering {
+            local,
+            remote,
+            reverse,
+            access,
+            forwarded_accepted,
+        } = peering;
+        Peering {
+            local: self.vnet(local),
+            remote: self.vnet(remote),
+            reverse: reverse.map(|reverse| self.peering(reverse)),
+            access,
+            forwarded_accepted,
+        }
+    }
+}
+
+fn gone_nic() -> Nic {
+    Nic {
+        vnet: VnetId(GONE),
+        port: PortId(GONE),
+        fib: FibId(GONE),
+        addresses: Vec::new(),
+        ip_forwarding: false,
+        outbound: [None; 2],
+        inbound: [None; 2],
+        public: Vec::new(),
+    }
+}
+
+fn gone_peering() -> Peering {
+    Peering {
+        local: VnetId(GONE),
+        remote: VnetId(GONE),
+        reverse: None,
+        access: false,
+        forwarded_accepted: false,
+    }
+}
