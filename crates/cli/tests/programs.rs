@@ -79,6 +79,7 @@ fn ping_over_both_families() {
 }
 
 /// NET-08: the fabric takes nothing from the TTL, the guest of an appliance takes one.
+/// Shows: NET-08.
 #[test]
 fn only_guests_take_from_the_ttl() {
     let peerlane = Peerlane::new(User::Caller);

@@ -64,6 +64,7 @@ fn resolves_every_section() {
     assert_eq!(topology.tests[3].to, Endpoint::Internet);
 }
 
+/// Shows: VNET-03.
 #[test]
 fn gives_addresses_in_file_order_after_static_ones() {
     let topology = load(FULL).topology;
@@ -77,6 +78,7 @@ fn gives_addresses_in_file_order_after_static_ones() {
     assert_eq!(nic("till1").vm, None);
 }
 
+/// Shows: PEER-04.
 #[test]
 fn joins_both_directions_of_a_peering() {
     let topology = load(FULL).topology;
@@ -165,6 +167,7 @@ fn two_vnets(profile: &str, second: &str, peerings: &str) -> Loaded {
 }
 
 /// PEER-16: the side whose view is old is LocalNotInSync, its reverse RemoteNotInSync.
+/// Shows: PEER-16, PEER-18.
 #[test]
 fn tells_which_side_of_a_peering_is_out_of_sync() {
     let old = "  - { name: ab, from: a, to: b, remoteAddressSpace: [10.1.0.0/16] }\n";
@@ -198,6 +201,7 @@ fn tells_which_side_of_a_peering_is_out_of_sync() {
 }
 
 /// PEER-31: one object from the ResourceManager side joins both, in the short form too.
+/// Shows: PEER-31.
 #[test]
 fn a_classic_vnet_is_joined_by_one_object() {
     let classic = "deploymentModel: Classic";

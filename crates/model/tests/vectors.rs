@@ -38,6 +38,7 @@ fn one_subnet(prefix: &str) -> String {
     )
 }
 
+/// Shows: VNET-03.
 #[test]
 fn reserves_the_first_four_addresses_and_the_last() {
     let vectors: Value = serde_json::from_str(ADDRESSING).unwrap();
@@ -81,6 +82,7 @@ fn reserves_the_first_four_addresses_and_the_last() {
     }
 }
 
+/// Shows: VNET-04.
 #[test]
 fn takes_subnets_of_the_sizes_azure_takes() {
     let vectors: Value = serde_json::from_str(ADDRESSING).unwrap();
@@ -106,6 +108,7 @@ fn takes_subnets_of_the_sizes_azure_takes() {
     }
 }
 
+/// Shows: VNET-02.
 #[test]
 fn refuses_forbidden_ranges_and_takes_the_intended_ones() {
     let vectors: Value = serde_json::from_str(ADDRESSING).unwrap();
@@ -165,6 +168,7 @@ fn state_of(loaded: &Loaded, peering: &str) -> String {
 
 /// Each step of a sequence gives a file: the peerings that exist after it. A peering whose other side was
 /// deleted is written as Disconnected, which is what `export` writes.
+/// Shows: PEER-03, PEER-04, PEER-06, PEER-31.
 #[test]
 fn peerings_of_a_file_have_the_states_of_the_state_machine() {
     let vectors: Value = serde_json::from_str(STATES).unwrap();
@@ -229,6 +233,7 @@ const NOT_IN_A_FILE: &[(&str, &str)] = &[
 
 /// Every refusal has a broken file named after it, whose header names the vector's code, or `Sim.` and its rule
 /// where the code is unconfirmed (ERR-04), and whose message follows the vector's template.
+/// Shows: ERR-03, ERR-04.
 #[test]
 fn every_refusal_has_its_broken_file() {
     for vectors in [REFUSALS, OTHERS] {

@@ -83,6 +83,7 @@ fn ports_count_vm_nics_then_vnets_then_the_internet() {
     assert_eq!(format!("{compiled:?}"), format!("{:?}", compile(&topology, 9)));
 }
 
+/// Shows: ROUTE-02, ROUTE-10.
 #[test]
 fn subnets_share_tables_by_vnet_and_route_table() {
     let mut topology = vnets(Profile::Azure2018, 2);
@@ -134,6 +135,7 @@ fn filters_are_shared_by_content() {
 }
 
 /// ROUTE-13, ROUTE-18.
+/// Shows: ROUTE-13, ROUTE-18.
 #[test]
 fn appliances_are_found_in_the_own_vnet_and_direct_peers() {
     let mut topology = vnets(Profile::Azure2018, 4);
@@ -167,6 +169,7 @@ fn appliances_are_found_in_the_own_vnet_and_direct_peers() {
 }
 
 /// PEER-20 and PEER-21.
+/// Shows: PEER-20, PEER-21.
 #[test]
 fn flags_are_read_on_the_side_that_owns_them() {
     let mut topology = vnets(Profile::Azure2018, 2);
@@ -190,6 +193,7 @@ fn flags_are_read_on_the_side_that_owns_them() {
 }
 
 /// PEER-31 and PEER-32: one object joins a VNet with a classic one; the classic side never lists the route it follows.
+/// Shows: PEER-31, PEER-32.
 #[test]
 fn a_classic_vnet_needs_no_object_of_its_own() {
     let mut topology = vnets(Profile::Azure2018, 2);
@@ -226,6 +230,7 @@ fn a_classic_vnet_needs_no_object_of_its_own() {
 }
 
 /// ROUTE-01 and ROUTE-07.
+/// Shows: ROUTE-01, ROUTE-03, ROUTE-06, ROUTE-07, ROUTE-37, ROUTE-38, ROUTE-40.
 #[test]
 fn both_families_have_system_routes() {
     let mut topology = vnets(Profile::Azure2025, 2);
@@ -280,6 +285,7 @@ fn both_families_have_system_routes() {
 }
 
 /// NSG-35.
+/// Shows: NSG-10, NSG-12, NSG-13, NSG-35.
 #[test]
 fn effective_rules_have_the_shape_of_azures_tools() {
     let mut topology = vnets(Profile::Azure2018, 1);
@@ -345,6 +351,7 @@ fn effective_rules_have_the_shape_of_azures_tools() {
     );
 }
 
+/// Shows: PEER-01, PEER-18.
 #[test]
 fn peerings_are_listed_in_the_shape_of_the_contract() {
     let mut topology = vnets(Profile::Azure2025, 2);
@@ -364,6 +371,7 @@ fn peerings_are_listed_in_the_shape_of_the_contract() {
 }
 
 /// NSG-31: at an appliance that forwards for a member of an ASG, a rule that names the ASG does not apply.
+/// Shows: NSG-31.
 #[test]
 fn a_rule_that_names_an_asg_applies_to_members_only() {
     let mut topology = vnets(Profile::Azure2018, 1);

@@ -173,6 +173,7 @@ fn peered_vnets_reach_each_other_in_the_shape_of_the_contract() {
     assert_eq!(serde_json::to_value(&explanation).unwrap(), expected);
 }
 
+/// Shows: PEER-12.
 #[test]
 fn peering_is_not_transitive() {
     let mut topology = hub_and_spokes(Profile::Azure2018);
@@ -191,6 +192,7 @@ fn peering_is_not_transitive() {
     assert_eq!(drop.nsg.as_deref(), Some("nsg0"));
 }
 
+/// Shows: NVA-04.
 #[test]
 fn an_appliance_joins_spokes_in_both_families() {
     for profile in [Profile::Azure2018, Profile::Azure2025] {
@@ -235,6 +237,7 @@ fn an_appliance_joins_spokes_in_both_families() {
 }
 
 /// NVA-NO-IPFWD.
+/// Shows: NVA-01.
 #[test]
 fn an_appliance_without_ip_forwarding_gets_nothing() {
     let mut topology = chained(Profile::Azure2018);
@@ -244,6 +247,7 @@ fn an_appliance_without_ip_forwarding_gets_nothing() {
     assert_eq!(codes(&explanation), ["IpForwardingOff"]);
 }
 
+/// Shows: NVA-02.
 #[test]
 fn a_guest_that_does_not_forward_swallows_the_packet() {
     let mut topology = chained(Profile::Azure2018);
@@ -255,6 +259,7 @@ fn a_guest_that_does_not_forward_swallows_the_packet() {
 }
 
 /// NVA-NO-AFT-SPOKE2.
+/// Shows: PEER-21.
 #[test]
 fn a_spoke_refuses_forwarded_traffic() {
     let mut topology = chained(Profile::Azure2018);
@@ -273,6 +278,7 @@ fn a_spoke_refuses_forwarded_traffic() {
     assert_eq!(between(&topology, WEB, DB).verdict, "Allow");
 }
 
+/// Shows: NVA-05, ROUTE-42.
 #[test]
 fn a_route_in_one_direction_only_loses_the_reply() {
     let mut topology = chained(Profile::Azure2018);
@@ -282,6 +288,7 @@ fn a_route_in_one_direction_only_loses_the_reply() {
     assert!(codes(&explanation).contains(&"OneDirectionAppliance"));
 }
 
+/// Shows: NVA-05.
 #[test]
 fn a_reply_that_takes_the_peering_is_asymmetric() {
     let mut topology = chained(Profile::Azure2018);
@@ -296,6 +303,7 @@ fn a_reply_that_takes_the_peering_is_asymmetric() {
     assert_eq!(codes(&explanation), ["AsymmetricPath", "OneDirectionAppliance"]);
 }
 
+/// Shows: PEER-07.
 #[test]
 fn a_one_sided_peering_carries_nothing() {
     let mut topology = hub_and_spokes(Profile::Azure2018);
@@ -310,6 +318,7 @@ fn a_one_sided_peering_carries_nothing() {
 }
 
 /// PEER-20.
+/// Shows: PEER-20.
 #[test]
 fn the_access_flag_means_what_its_profile_says() {
     let mut topology = hub_and_spokes(Profile::Azure2018);
@@ -341,6 +350,7 @@ fn the_access_flag_means_what_its_profile_says() {
     assert_eq!(between(&topology, WEB, NVA).verdict, "Allow");
 }
 
+/// Shows: NVA-08.
 #[test]
 fn a_loop_ends_with_the_time_to_live() {
     let mut topology = chained(Profile::Azure2018);
@@ -375,6 +385,7 @@ fn a_packet_that_returns_to_its_sender_is_dropped_there() {
 }
 
 /// Only eth0 has a default route (VNET-11).
+/// Shows: VNET-11, NVA-01.
 #[test]
 fn a_second_interface_answers_by_the_first() {
     let mut topology = hub_and_spokes(Profile::Azure2018);
@@ -405,6 +416,7 @@ fn a_second_interface_answers_by_the_first() {
 }
 
 /// VNET-07: VNets that are not peered may use the same addresses.
+/// Shows: VNET-07.
 #[test]
 fn overlapping_vnets_never_leak() {
     let mut topology = lab(Profile::Azure2018);
@@ -447,6 +459,7 @@ fn overlapping_vnets_never_leak() {
     );
 }
 
+/// Shows: ROUTE-15.
 #[test]
 fn the_internet_is_reached_by_public_addresses_only() {
     let mut topology = hub_and_spokes(Profile::Azure2018);
@@ -518,6 +531,7 @@ fn nobody_answers_at_a_free_address() {
     }
 }
 
+/// Shows: NSG-20.
 #[test]
 fn a_deny_names_its_rule() {
     let mut topology = hub_and_spokes(Profile::Azure2018);

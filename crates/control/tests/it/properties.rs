@@ -374,6 +374,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The trie's choice and that of plain longest-prefix match over the winners are the specification's.
+    /// Shows: ROUTE-20, ROUTE-21, ROUTE-22, ROUTE-23.
     #[test]
     fn tables_choose_as_the_specification_says(scope in scope(), destinations in vec(address(), 32)) {
         let rib = Rib::new(&scope);
@@ -397,6 +398,7 @@ proptest! {
     }
 
     /// ROUTE-26 and ROUTE-27: of a prefix's rows one source wins, and None defaults that lose are gone.
+    /// Shows: ROUTE-27.
     #[test]
     fn a_prefix_has_one_winner(scope in scope()) {
         let rib = Rib::new(&scope);
@@ -410,6 +412,7 @@ proptest! {
         }
     }
 
+    /// Shows: NSG-13.
     #[test]
     fn the_internet_is_the_exact_complement(virtual_network in vec(net(), 0..6), addresses in vec(any_address(), 64)) {
         let tags = Tags::new(virtual_network.clone());
@@ -423,6 +426,7 @@ proptest! {
     }
 
     /// The compiled filter says what the rules say, and names the same rule.
+    /// Shows: NSG-04, NSG-05, NSG-06, NSG-07, NSG-10, NSG-11, NSG-12, NSG-13, NSG-30, NSG-31.
     #[test]
     fn filters_decide_as_the_rules_read(topology in filtered_lab(), keys in vec(keys(), 32)) {
         let compiled = compile(&topology, 1);

@@ -131,6 +131,7 @@ fn compared(row: &Value) -> String {
     fields.map(|field| row[field].to_string()).join(" ")
 }
 
+/// Shows: ROUTE-01, ROUTE-02, ROUTE-04, ROUTE-06, ROUTE-07, ROUTE-26, ROUTE-27, ROUTE-32, ROUTE-40, PEER-07.
 #[test]
 fn effective_routes() {
     let document = document("effective_routes.json");
@@ -190,6 +191,7 @@ fn route(value: &Value) -> Route {
     }
 }
 
+/// Shows: ROUTE-20, ROUTE-21, ROUTE-22, ROUTE-23, ROUTE-25.
 #[test]
 fn route_selection() {
     let document = document("route_selection.json");
@@ -233,6 +235,7 @@ fn route_selection() {
     assert_eq!(lookups, 2 * 20 - 1);
 }
 
+/// Shows: NSG-11.
 #[test]
 fn virtual_network_tag() {
     let document = document("nsg_virtualnetwork_tag.json");
@@ -347,6 +350,7 @@ fn key(packet: &Value) -> FlowKey {
     }
 }
 
+/// Shows: NSG-10.
 #[test]
 fn default_rules() {
     let document = document("nsg_evaluation.json");
@@ -413,6 +417,7 @@ fn lab(case: &Value, near: IpAddr) -> Topology {
     topology
 }
 
+/// Shows: NSG-04, NSG-06, NSG-07, NSG-20, NSG-21, NSG-22, NSG-30, NSG-31.
 #[test]
 fn nsg_evaluation() {
     let document = document("nsg_evaluation.json");
@@ -443,6 +448,7 @@ fn nsg_evaluation() {
 }
 
 /// The packets of a sequence pass one NIC that has an NSG of default rules only, and, for the far end, a public address.
+/// Shows: NSG-08, NSG-15.
 #[test]
 fn nsg_state() {
     let document = document("nsg_evaluation.json");

@@ -27,6 +27,7 @@ fn talks(lab: &mut Lab, port: u16) -> bool {
         && lab.send(OTHER, &tcp(OTHER_IP, WEB_IP, (80, port), ACK)) == to(WEB)
 }
 
+/// Shows: NET-13.
 #[test]
 fn established_flows_never_go() {
     let mut lab = small(100);

@@ -34,6 +34,7 @@ fn malformed_vnet_header() {
     assert_eq!(verdicts, [Verdict::Drop(DropReason::MalformedVnetHeader)]);
 }
 
+/// Shows: NET-01.
 #[test]
 fn unsupported_protocol() {
     let mut lab = Lab::new();
@@ -59,6 +60,7 @@ fn unknown_nic() {
     lab.refused(P1, &udp(WEB_IP, OTHER_IP, (1, 2)), DropReason::UnknownNic, None);
 }
 
+/// Shows: NVA-01, NVA-02.
 #[test]
 fn spoofed_source() {
     let mut lab = Lab::new();
@@ -87,6 +89,7 @@ fn spoofing_an_established_flow() {
     lab.refused(DB, &honest, DropReason::SpoofedSource, Some(DB));
 }
 
+/// Shows: NSG-06, NSG-07.
 #[test]
 fn nsg_outbound() {
     let mut lab = Lab::new();
@@ -109,6 +112,7 @@ fn nsg_outbound() {
     assert_eq!(lab.worker.stats().flows, 2, "a refused packet leaves no record");
 }
 
+/// Shows: NSG-23.
 #[test]
 fn nsg_inbound() {
     let mut lab = Lab::new();
@@ -125,6 +129,7 @@ fn nsg_inbound() {
     lab.refused(P1, &udp(P1_IP, P2_IP, (9, 80)), DropReason::NsgInbound, Some(P2));
 }
 
+/// Shows: ROUTE-25.
 #[test]
 fn no_route() {
     let mut lab = Lab::new();
@@ -137,6 +142,7 @@ fn no_route() {
     );
 }
 
+/// Shows: ROUTE-14.
 #[test]
 fn route_none() {
     let mut lab = Lab::new();
@@ -149,6 +155,7 @@ fn route_none() {
     );
 }
 
+/// Shows: ROUTE-18.
 #[test]
 fn next_hop_unreachable() {
     let mut lab = Lab::new();
@@ -224,6 +231,7 @@ fn no_gateway() {
     );
 }
 
+/// Shows: PEER-20.
 #[test]
 fn peering_access_off() {
     let mut lab = Lab::new();
@@ -242,6 +250,7 @@ fn peering_access_off() {
     );
 }
 
+/// Shows: PEER-21.
 #[test]
 fn forwarded_traffic_off() {
     let mut lab = Lab::new();
@@ -256,6 +265,7 @@ fn forwarded_traffic_off() {
     assert_eq!(lab.send(NVA, &udp(NVA_IP, DB_IP, (1, 2))), to(DB));
 }
 
+/// Shows: NVA-01.
 #[test]
 fn not_for_nic() {
     let mut lab = Lab::new();
@@ -263,6 +273,7 @@ fn not_for_nic() {
     lab.refused(WEB, &udp(WEB_IP, DB_IP, (1, 2)), DropReason::NotForNic, Some(NVA));
 }
 
+/// Shows: VNET-08.
 #[test]
 fn platform_reserved() {
     let mut lab = Lab::new();

@@ -106,6 +106,7 @@ fn in_and_back() {
     }
 }
 
+/// Shows: NSG-15.
 #[test]
 fn inbound_rules_see_the_private_address() {
     let mut lab = Lab::new();
@@ -173,6 +174,7 @@ fn errors_are_translated_inside_and_out() {
     lab.refused(INTERNET, &error, DropReason::IcmpUnrelated, Some(WEB));
 }
 
+/// Shows: NET-08, PEER-36.
 #[test]
 fn inside_the_fabric_nothing_changes() {
     let mut lab = Lab::new();

@@ -34,6 +34,7 @@ fn in_order_they_pass() {
     lab.refused(WEB, &third, DropReason::FragmentOrphan, Some(WEB));
 }
 
+/// Shows: NET-04.
 #[test]
 fn out_of_order_they_do_not() {
     let mut lab = Lab::new();

@@ -25,6 +25,7 @@ fn answers(port: u16) -> Vec<u8> {
     udp(WEB_IP, OTHER_IP, (53, port))
 }
 
+/// Shows: NSG-08.
 #[test]
 fn a_reply_passes_without_a_rule() {
     let mut lab = one_way();
@@ -55,6 +56,7 @@ fn request_and_reply_in_one_burst() {
     );
 }
 
+/// Shows: NSG-08.
 #[test]
 fn a_ping_is_answered() {
     for family in [|address: &str| address.to_owned(), |address: &str| v6(address)] {
@@ -130,6 +132,7 @@ fn an_asymmetric_path_meets_no_record_at_the_appliance() {
     assert_eq!(lab.send(DB, &elsewhere), Verdict::Drop(DropReason::NsgInbound));
 }
 
+/// Shows: NSG-19.
 #[test]
 fn a_record_ends_after_four_idle_minutes() {
     let mut lab = one_way();
@@ -157,6 +160,7 @@ fn packets_of_one_direction_keep_both_records() {
     assert_eq!(lab.send(WEB, &answers(9)), to(OTHER));
 }
 
+/// Shows: NSG-19.
 #[test]
 fn tcp_idle_time_is_an_option() {
     let options = engine::WorkerOptions {
@@ -208,6 +212,7 @@ fn ports_of_a_closing_connection_may_be_used_again_if_rules_allow() {
     );
 }
 
+/// Shows: NSG-09.
 #[test]
 fn a_rule_change_spares_established_flows() {
     let mut lab = Lab::new();
@@ -286,6 +291,7 @@ fn an_icmp_error_follows_the_flow_it_quotes() {
     }
 }
 
+/// Shows: NSG-07.
 #[test]
 fn rules_see_protocols_not_icmp_identifiers() {
     let mut lab = Lab::new();

@@ -165,6 +165,7 @@ fn every_bit_of_an_ipv4_header_is_covered_by_its_checksum() {
     }
 }
 
+/// Shows: NET-01.
 #[test]
 fn addresses_that_are_not_one_host() {
     let udp = udp4();
@@ -224,6 +225,7 @@ fn ipv6_addresses_that_are_not_one_host() {
     assert_eq!(set(8, "fe80::1"), None);
 }
 
+/// Shows: NET-01.
 #[test]
 fn protocols_the_fabric_does_not_carry() {
     // IGMP, IP-in-IP, IPv6-in-IPv4, GRE, OSPF, SCTP, and ICMPv6 in the wrong family.
