@@ -157,6 +157,7 @@ fn nic(vnet: u32, id: u32) -> Nic {
         port: PortId(vnet),
         fib: FibId(0),
         addresses: vec![mapped(address(vnet, id).into())],
+        routers: vec![],
         ip_forwarding: false,
         outbound: [Some(FilterId(0)), None],
         inbound: [Some(FilterId(1)), None],

@@ -9,7 +9,7 @@ use engine::DropReason;
 use engine::snapshot::PortId;
 use engine::stats::{Flow, Stats};
 use engine::{Verdict, WorkerOptions};
-use packet::Burst;
+use packet::{Burst, Packet};
 use port::{Queue, WriteError};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
@@ -255,6 +255,7 @@ impl Worker {
             self.engine
                 .process(&snapshot, now_ns, id, &mut self.burst, &mut self.verdicts);
             self.transmit(now_ns);
+            self.reply(port);
         }
         if let Err(error) = read {
             self.read_failed(port, &error);
@@ -264,11 +265,11 @@ impl Worker {
     fn transmit(&mut self, now_ns: u64) {
         let packets = self.burst.filled_mut().iter_mut();
         for (index, (packet, verdict)) in packets.zip(&self.verdicts).enumerate() {
-            let Verdict::Forward { port, .. } = *verdict else {
+            let Verdict::Forward { port, fragment, .. } = *verdict else {
                 continue;
             };
             let lost = match self.ports.get_mut(port.index()) {
-                Some(slot) if slot.alive => match slot.queue.write(packet) {
+                Some(slot) if slot.alive => match slot.write(packet, fragment) {
                     Ok(()) => continue,
                     Err(WriteError::Full) => DropReason::PortFull,
                     // Not yet the end of the port: it may be down for a while. Reading says when it is gone.
@@ -278,6 +279,18 @@ impl Worker {
                 _ => DropReason::PortGone,
             };
             self.engine.lost(index, lost, now_ns);
+        }
+    }
+
+    /// Tells the sender what the fabric has to say about its packets. A port that takes no more is told no more.
+    fn reply(&mut self, port: usize) {
+        let Some(slot) = self.ports.get_mut(port).filter(|slot| slot.alive) else {
+            return;
+        };
+        for reply in self.engine.replies_mut().filled_mut() {
+            if slot.queue.write(reply).is_err() {
+                return;
+            }
         }
     }
 
@@ -314,6 +327,16 @@ impl Worker {
             }
         }
         true
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn write(&mut self, packet: &mut Packet, fragment: Option<u16>) -> Result<(), WriteError> {
+        match fragment {
+            None => self.queue.write(packet),
+            Some(mtu) => self.queue.write_fragments(packet, mtu),
+        }
     }
 }
 

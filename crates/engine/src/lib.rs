@@ -3,6 +3,7 @@
 pub mod admit;
 mod classes;
 pub mod classify;
+mod errors;
 pub mod fib;
 pub mod filter;
 mod flow;

@@ -7,13 +7,14 @@ use packet::{FlowKey, Fragment, Headers, Packet};
 
 use crate::admit::admit;
 use crate::classify::{Sender, classify};
+use crate::errors::Errors;
 use crate::filter::{self, Access};
 use crate::flow::{Cached, Flows, Seen, Slot};
 use crate::fragment::Fragments;
 use crate::link;
 use crate::reason::DropReason;
 use crate::rewrite::rewrite;
-use crate::route::{Hop, from_internet, route};
+use crate::route::{Hop, PATH_MTU, from_internet, route};
 use crate::snapshot::{NicId, Port, PortId, Snapshot};
 use crate::stats::Lost;
 
@@ -31,6 +32,7 @@ pub(crate) struct Arrival<'a> {
 pub(crate) struct State {
     pub(crate) flows: Flows,
     pub(crate) fragments: Fragments,
+    pub(crate) errors: Errors,
 }
 
 /// Who sent a packet and where it goes.
@@ -38,6 +40,8 @@ pub(crate) struct State {
 pub(crate) struct Path {
     pub(crate) from: Option<NicId>,
     pub(crate) hop: Hop,
+    /// The fabric cuts it into fragments of this size.
+    pub(crate) fragment: Option<u16>,
 }
 
 /// All steps from classify to transmit.
@@ -58,13 +62,19 @@ pub(crate) fn forward(state: &mut State, arrival: &Arrival<'_>, packet: &mut Pac
         (_, Some(quoted)) => related(state, arrival, sender, &quoted),
         (_, None) => decide(state, arrival, sender),
     };
+    let fate = fate.and_then(|hop| {
+        let fragment = rewrite(&mut state.errors, arrival, packet, from, &hop);
+        let fragment = fragment.map_err(|reason| Lost { reason, nic: from })?;
+        Ok((hop, fragment))
+    });
     if let Fragment::First { identification } = headers.fragment {
-        state.fragments.begin(port, headers, identification, fate, now_ns);
+        state
+            .fragments
+            .begin(port, headers, identification, fate.map(|(hop, _)| hop), now_ns);
     }
-    let hop = fate?;
-    rewrite(packet, headers, &hop);
+    let (hop, fragment) = fate?;
     link::pass(&hop).map_err(|reason| Lost { reason, nic: from })?;
-    Ok(Path { from, hop })
+    Ok(Path { from, hop, fragment })
 }
 
 /// The steps from flow to inbound filter.
@@ -172,6 +182,8 @@ fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) 
         port,
         peering: decision.peering,
         rewrite: Default::default(),
+        mtu: PATH_MTU,
+        narrowed_by: None,
     })
 }
 

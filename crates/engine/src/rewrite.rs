@@ -1,10 +1,14 @@
 //! Step 9: what the fabric changes in a packet: addresses at the Internet edge, 1:1, and nothing else (NET-08: no TTL).
-//! Reads: the hop's rewrite. Writes: addresses and checksums of the packet.
-//! Ends with: nothing today.
+//! Reads: the hop's rewrite and MTU. Writes: addresses and checksums of the packet.
+//! Ends with: `TooBig`.
 
-use packet::{FlowKey, Headers, Packet, Side, edit};
+use packet::{FlowKey, Headers, Packet, Protocol, Side, edit};
 
-use crate::route::Hop;
+use crate::errors::{Errors, Report};
+use crate::pipeline::Arrival;
+use crate::reason::DropReason;
+use crate::route::{Hop, PATH_MTU};
+use crate::snapshot::{NicId, Snapshot};
 
 /// Addresses (128-bit form) to put in place of a packet's own. Default: none, the packet passes untouched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,12 +42,72 @@ impl Rewrite {
     }
 }
 
-/// Puts the hop's addresses into a packet. An ICMP error quotes a packet that went the other way, so what the edge
-/// changes on one side of the error it changes on the other side of the quote.
-pub(crate) fn rewrite(packet: &mut Packet, headers: &Headers, hop: &Hop) {
-    if hop.rewrite.is_none() {
-        return;
+/// Compares a packet, or the segments of a super-packet, with the path MTU, and puts the hop's addresses into it.
+/// Returns the size of the fragments it has to travel in, if it has to.
+pub(crate) fn rewrite(
+    errors: &mut Errors,
+    arrival: &Arrival<'_>,
+    packet: &mut Packet,
+    from: Option<NicId>,
+    hop: &Hop,
+) -> Result<Option<u16>, DropReason> {
+    let headers = arrival.headers;
+    let fragment = if headers.largest_wire_packet > u32::from(hop.mtu.min(arrival.snapshot.least_mtu())) {
+        fit(errors, arrival, packet, from, hop)?
+    } else {
+        None
+    };
+    if !hop.rewrite.is_none() {
+        readdress(packet, headers, hop);
     }
+    Ok(fragment)
+}
+
+impl Snapshot {
+    /// What passes whole over every path between VMs, whether it may be fragmented or not.
+    #[inline]
+    pub(crate) fn least_mtu(&self) -> u16 {
+        self.fabric_mtu.unwrap_or(PATH_MTU)
+    }
+
+    fn router_of(&self, nic: NicId, ipv6: bool) -> Option<u128> {
+        let routers = &self.nics.get(nic.index())?.routers;
+        let ipv4 = |address: u128| address >> 32 == 0xffff;
+        routers.iter().copied().find(|&router| ipv4(router) != ipv6)
+    }
+}
+
+/// For a packet larger than the path, or than the fabric, takes: whether it may be cut, and to what (NET-03, NET-04).
+#[cold]
+fn fit(
+    errors: &mut Errors,
+    arrival: &Arrival<'_>,
+    packet: &Packet,
+    from: Option<NicId>,
+    hop: &Hop,
+) -> Result<Option<u16>, DropReason> {
+    let Arrival {
+        snapshot, headers, ..
+    } = *arrival;
+    if headers.dont_fragment {
+        if headers.largest_wire_packet <= u32::from(hop.mtu) {
+            return Ok(None);
+        }
+        // The Internet, which has no router, hears it from the address it wrote to.
+        let own = || from.and_then(|nic| snapshot.router_of(nic, headers.ipv6));
+        let teller = hop.narrowed_by.or_else(own).unwrap_or(headers.key.destination);
+        errors.report(arrival, packet, teller, Report::TooBig { mtu: hop.mtu });
+        return Err(DropReason::TooBig);
+    }
+    let tcp_super_packet = packet.vnet.is_gso() && headers.protocol == Protocol::TCP;
+    let fabric = snapshot.fabric_mtu.filter(|_| !tcp_super_packet);
+    let mtu = fabric.unwrap_or(u16::MAX).min(hop.mtu);
+    Ok((headers.largest_wire_packet > u32::from(mtu)).then_some(mtu))
+}
+
+/// An ICMP error quotes a packet that went the other way, so what the edge changes on one side of the error it changes
+/// on the other side of the quote.
+fn readdress(packet: &mut Packet, headers: &Headers, hop: &Hop) {
     let Rewrite { source, destination } = hop.rewrite;
     let quoted = headers
         .quoted

@@ -20,6 +20,11 @@ pub struct Hop {
     pub peering: Option<PeeringId>,
     /// Addresses changed at the Internet edge on the way.
     pub rewrite: Rewrite,
+    /// The largest IP packet that passes, in bytes (NET-03).
+    pub mtu: u16,
+    /// Who says so to the sender of a larger one: the address of the gateway that owns the narrow place (128-bit form).
+    /// None: the fabric, in the name of the sender's router.
+    pub narrowed_by: Option<u128>,
 }
 
 /// What routing says, and by which route.
@@ -29,6 +34,9 @@ pub struct Routed {
     pub route: Option<(FibId, RouteId)>,
     pub outcome: Result<Hop, DropReason>,
 }
+
+/// NET-03: the path MTU between VMs, over peerings and to the Internet.
+pub const PATH_MTU: u16 = 1500;
 
 /// Routes a packet that a NIC sends (ROUTE-20, ROUTE-24): the sender's table decides, once (ROUTE-18, ROUTE-42).
 #[must_use]
@@ -87,6 +95,8 @@ fn deliver(snapshot: &Snapshot, to: NicId, peering: Option<PeeringId>) -> Hop {
         port,
         peering,
         rewrite: Rewrite::default(),
+        mtu: PATH_MTU,
+        narrowed_by: None,
     }
 }
 
@@ -116,6 +126,8 @@ fn to_internet(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Result<Hop, D
         port: internet.port,
         peering: None,
         rewrite,
+        mtu: PATH_MTU,
+        narrowed_by: None,
     })
 }
 

@@ -52,6 +52,8 @@ pub struct Snapshot {
     /// Public addresses of NICs (128-bit form), sorted by address, for packets from the Internet port.
     pub public_addresses: Vec<(u128, NicId)>,
     pub internet: Option<Internet>,
+    /// `settings.fabricMtu` (NET-03): packets without DF, but not TCP super-packets, travel in fragments of this size.
+    pub fabric_mtu: Option<u16>,
 }
 
 /// A virtual network.
@@ -72,6 +74,9 @@ pub struct Nic {
     pub port: PortId,
     pub fib: FibId,
     pub addresses: Vec<u128>,
+    /// Base + 1 of its subnet's prefixes: the router its guest knows. It answers nothing (NET-06), but the fabric reports
+    /// ICMP errors in its name: of all addresses the only one that is neither another's nor outside the subnet.
+    pub routers: Vec<u128>,
     /// `enableIPForwarding`: neither source nor destination is checked (NVA-02).
     pub ip_forwarding: bool,
     /// NIC, then subnet (NSG-21).

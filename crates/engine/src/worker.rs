@@ -1,8 +1,9 @@
 //! One thread's packet path over bursts: parses a whole burst, asks for the memory of its flows, then decides packet
 //! by packet; and what the thread counts.
 
-use packet::{Burst, Fault, Fragment, Headers};
+use packet::{Burst, Fault, Fragment, Headers, split};
 
+use crate::errors::Errors;
 use crate::flow::{Flows, Seen, Slot};
 use crate::fragment::Fragments;
 use crate::pipeline::{self, Arrival, State};
@@ -17,6 +18,8 @@ pub enum Verdict {
         port: PortId,
         /// The receiver; None: the Internet.
         nic: Option<NicId>,
+        /// The fabric cuts it into IP fragments of at most so many bytes (NET-03).
+        fragment: Option<u16>,
     },
     Drop(DropReason),
 }
@@ -75,6 +78,7 @@ impl Worker {
             state: State {
                 flows: Flows::new(flow_capacity, tcp_idle_ns, seed),
                 fragments: Fragments::new(seed),
+                errors: Errors::new(),
             },
             counters: Counters::new(),
             flow_capacity,
@@ -94,6 +98,7 @@ impl Worker {
         verdicts: &mut Vec<Verdict>,
     ) {
         self.state.flows.begin(snapshot, now_ns);
+        self.state.errors.begin(snapshot);
         self.counters.fit(snapshot);
         self.parse(in_port, burst);
         verdicts.clear();
@@ -123,6 +128,12 @@ impl Worker {
         self.counters
             .dropped(Lost { reason, nic }, Some(headers.key), packets, bytes, now_ns);
         self.verdicts[index] = Verdict::Drop(reason);
+    }
+
+    /// ICMP errors about packets of the burst processed last, to be written to the port it came from. They are the
+    /// fabric's own: no counter knows them, and one that cannot be written is not missed.
+    pub fn replies_mut(&mut self) -> &mut Burst {
+        self.state.errors.replies_mut()
     }
 
     /// A copy of the counters.
@@ -162,12 +173,13 @@ impl Worker {
         }
     }
 
-    /// Step 4 for the common packet: whole, no ICMP error, and its flow was looked at in this tick and generation.
+    /// Step 4 for the common packet: whole, no ICMP error, not too big for any path, and its flow was looked at in this tick and generation.
     #[inline]
     fn hit(&mut self, snapshot: &Snapshot, port: PortId, index: usize) -> Option<Verdict> {
         let Read { headers, slot, .. } = &self.read[index];
         let headers = headers.as_ref().ok()?;
-        if headers.fragment != Fragment::Whole || headers.quoted.is_some() {
+        let large = headers.largest_wire_packet > u32::from(snapshot.least_mtu());
+        if headers.fragment != Fragment::Whole || headers.quoted.is_some() || large {
             return None;
         }
         let cached = self
@@ -181,6 +193,7 @@ impl Worker {
         Some(Verdict::Forward {
             port: out,
             nic: Some(cached.to),
+            fragment: None,
         })
     }
 
@@ -193,7 +206,7 @@ impl Worker {
         index: usize,
     ) -> Verdict {
         let packet = &mut burst.packets[index];
-        let headers = match &self.read[index].headers {
+        let headers = match &mut self.read[index].headers {
             Ok(headers) => headers,
             Err(fault) => {
                 let lost = Lost {
@@ -210,14 +223,21 @@ impl Worker {
             snapshot,
             now_ns,
             port,
-            headers,
+            headers: &*headers,
         };
         match pipeline::forward(&mut self.state, &arrival, packet) {
             Ok(path) => {
-                self.counters.forwarded(path.from, path.hop.to, packets, bytes);
+                self.counters.forwarded(path.from, None, packets, bytes);
+                let (packets, bytes) = match path.fragment {
+                    Some(mtu) => split::wire(packet, headers, mtu),
+                    None => (packets, bytes),
+                };
+                self.counters.forwarded(None, path.hop.to, packets, bytes);
+                (headers.wire_packets, headers.wire_bytes) = (packets, bytes);
                 Verdict::Forward {
                     port: path.hop.port,
                     nic: path.hop.to,
+                    fragment: path.fragment,
                 }
             }
             Err(lost) => {

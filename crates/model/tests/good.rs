@@ -127,13 +127,12 @@ fn says_what_has_no_effect_yet() {
     let loaded = load(FULL);
     let notes: Vec<&str> = loaded.notes.iter().map(|note| note.target.as_str()).collect();
     let expected = [
-        "settings.fabricMtu",
         "vnets.hub.subnets.shared.serviceEndpoints",
         "peerings.1",
         "vms.web.size",
     ];
     assert_eq!(notes, expected);
-    assert_eq!(loaded.notes[0].line, 9);
+    assert_eq!(loaded.notes[0].line, 26);
 }
 
 /// What was declared, written out and read again, is the same.

@@ -57,17 +57,25 @@ impl Memory {
 
     pub(crate) fn write(&mut self, packet: &mut Packet) -> Result<(), WriteError> {
         let outgoing = &self.outgoing;
-        self.outlet.deliver(packet, |packet| {
-            let frame = Frame {
-                vnet: packet.vnet,
-                bytes: packet.bytes().to_vec(),
-            };
-            outgoing.try_send(frame).map_err(|error| match error {
-                TrySendError::Full(_) => WriteError::Full,
-                TrySendError::Disconnected(_) => WriteError::Gone,
-            })
-        })
+        self.outlet.deliver(packet, |packet| send(outgoing, packet))
     }
+
+    pub(crate) fn write_fragments(&mut self, packet: &mut Packet, mtu: u16) -> Result<(), WriteError> {
+        let outgoing = &self.outgoing;
+        self.outlet
+            .deliver_fragments(packet, mtu, |packet| send(outgoing, packet))
+    }
+}
+
+fn send(outgoing: &SyncSender<Frame>, packet: &mut Packet) -> Result<(), WriteError> {
+    let frame = Frame {
+        vnet: packet.vnet,
+        bytes: packet.bytes().to_vec(),
+    };
+    outgoing.try_send(frame).map_err(|error| match error {
+        TrySendError::Full(_) => WriteError::Full,
+        TrySendError::Disconnected(_) => WriteError::Gone,
+    })
 }
 
 #[cfg(test)]

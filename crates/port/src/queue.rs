@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use packet::{Burst, Fault, Packet};
+use packet::{Burst, Fault, Packet, split};
 use rustix::io::Errno;
 
 use crate::gso;
@@ -37,6 +37,8 @@ pub struct TunQueue {
 pub(crate) struct Outlet {
     offloads: Offloads,
     scratch: Packet,
+    /// Room for one fragment of what is in `scratch`.
+    piece: Packet,
     refusals: u64,
 }
 
@@ -74,6 +76,18 @@ impl Queue {
         match self {
             Self::Tun(tun) => tun.write(packet),
             Self::Memory(memory) => memory.write(packet),
+            Self::Null => Ok(()),
+        }
+    }
+
+    /// As [`Queue::write`], but in IP fragments of at most `mtu` bytes; a super-packet's segments are cut one by one.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; the first fragments may have passed.
+    pub fn write_fragments(&mut self, packet: &mut Packet, mtu: u16) -> Result<(), WriteError> {
+        match self {
+            Self::Tun(tun) => tun.write_fragments(packet, mtu),
+            Self::Memory(memory) => memory.write_fragments(packet, mtu),
             Self::Null => Ok(()),
         }
     }
@@ -140,13 +154,23 @@ impl TunQueue {
     #[inline]
     fn write(&mut self, packet: &mut Packet) -> Result<(), WriteError> {
         let (fd, framed) = (&self.fd, self.framed);
-        self.outlet.deliver(packet, |packet| {
-            let bytes = if framed { packet.framed() } else { packet.bytes() };
-            match rustix::io::write(fd, bytes) {
-                Ok(_) => Ok(()), // a TUN takes a packet whole or not at all
-                Err(errno) => Err(errno.into()),
-            }
-        })
+        self.outlet
+            .deliver(packet, |packet| hand_over(fd, framed, packet))
+    }
+
+    fn write_fragments(&mut self, packet: &mut Packet, mtu: u16) -> Result<(), WriteError> {
+        let (fd, framed) = (&self.fd, self.framed);
+        self.outlet
+            .deliver_fragments(packet, mtu, |packet| hand_over(fd, framed, packet))
+    }
+}
+
+#[inline]
+fn hand_over(fd: &OwnedFd, framed: bool, packet: &mut Packet) -> Result<(), WriteError> {
+    let bytes = if framed { packet.framed() } else { packet.bytes() };
+    match rustix::io::write(fd, bytes) {
+        Ok(_) => Ok(()), // a TUN takes a packet whole or not at all
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -155,6 +179,7 @@ impl Outlet {
         Self {
             offloads,
             scratch: Packet::new(),
+            piece: Packet::new(),
             refusals: 0,
         }
     }
@@ -174,6 +199,19 @@ impl Outlet {
             }
         }
         gso::segments(packet, &mut self.scratch, send)
+    }
+
+    /// Sends `packet` in fragments, and a super-packet in fragments of its segments.
+    pub(crate) fn deliver_fragments(
+        &mut self,
+        packet: &Packet,
+        mtu: u16,
+        mut send: impl FnMut(&mut Packet) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        let piece = &mut self.piece;
+        gso::segments(packet, &mut self.scratch, |segment| {
+            split::fragments(segment, mtu, piece, &mut send)
+        })
     }
 }
 

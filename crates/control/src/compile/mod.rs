@@ -89,6 +89,7 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         filters: tables.filters,
         public_addresses,
         internet: internet(topology, &owners),
+        fabric_mtu: topology.settings.fabric_mtu,
     };
     Compiled {
         snapshot: Arc::new(snapshot),
@@ -204,6 +205,7 @@ fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> V
             port: PortId(ports.get(&behind).copied().unwrap_or_else(|| dense(owners.len()))),
             fib: tables.fib(nic.subnet),
             addresses: nic.addresses.iter().map(|&address| mapped(address)).collect(),
+            routers: subnet.prefixes.iter().map(router).collect(),
             ip_forwarding: nic.ip_forwarding,
             outbound: [
                 filter(tables, nic.nsg, Direction::Outbound),
@@ -221,6 +223,11 @@ fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> V
         }
     };
     topology.nics.iter().enumerate().map(nic).collect()
+}
+
+/// Base + 1: the gateway of a subnet (VNET-03).
+fn router(subnet: &IpNet) -> u128 {
+    mapped(subnet.network()) + 1
 }
 
 /// What a NIC's packets come through.

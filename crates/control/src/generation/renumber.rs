@@ -22,6 +22,7 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         filters,
         public_addresses,
         internet,
+        fabric_mtu,
     } = snapshot;
     for fib in &mut fibs {
         fib.map_next_hops(|next_hop| ids.next_hop(next_hop));
@@ -44,6 +45,7 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
             port: ids.port(port),
             addresses,
         }),
+        fabric_mtu,
     }
 }
 
@@ -111,6 +113,7 @@ impl Ids {
             port,
             fib,
             addresses,
+            routers,
             ip_forwarding,
             outbound,
             inbound,
@@ -121,6 +124,7 @@ impl Ids {
             port: self.port(port),
             fib,
             addresses,
+            routers,
             ip_forwarding,
             outbound,
             inbound,
@@ -160,6 +164,7 @@ fn gone_nic() -> Nic {
         port: PortId(GONE),
         fib: FibId(GONE),
         addresses: Vec::new(),
+        routers: Vec::new(),
         ip_forwarding: false,
         outbound: [None; 2],
         inbound: [None; 2],

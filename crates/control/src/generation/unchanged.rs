@@ -39,6 +39,8 @@ fn changed(previous: &Snapshot, next: &Snapshot) -> Vec<bool> {
         // What the edge rewrites is decided anew for each packet.
         public_addresses: _,
         internet: _,
+        // What may be too large is compared for each packet.
+        fabric_mtu: _,
     } = next;
     let mut changed = vec![false; vnets.len()];
     for (id, vnet) in vnets.iter().enumerate() {
@@ -98,6 +100,8 @@ impl<'a> Tables<'a> {
             port,
             fib,
             addresses,
+            // Said by errors, no flow depends on it.
+            routers: _,
             ip_forwarding,
             // NSG-09.
             outbound: _,

@@ -10,6 +10,7 @@ use crate::support::*;
 const TO_INTERNET: Verdict = Verdict::Forward {
     port: INTERNET,
     nic: None,
+    fragment: None,
 };
 
 /// Addresses of a packet, after its checksums were found right by an independent parser.

@@ -19,3 +19,5 @@ mod state;
 mod support;
 #[cfg(test)]
 mod tables;
+#[cfg(test)]
+mod too_big;

@@ -187,6 +187,7 @@ pub(crate) fn to(nic: NicId) -> Verdict {
     Verdict::Forward {
         port: From::from(nic).0,
         nic: Some(nic),
+        fragment: None,
     }
 }
 
@@ -196,6 +197,7 @@ fn fabric() -> Snapshot {
         port: From::from(NicId(id)).0,
         fib: FibId(vnet),
         addresses: vec![ip(address), ip(&v6(address))],
+        routers: vec![ip(&router(address)), ip(&v6(&router(address)))],
         ip_forwarding: NicId(id) == NVA,
         outbound: [None; 2],
         inbound: [None; 2],
@@ -251,6 +253,7 @@ fn fabric() -> Snapshot {
             ]),
         ],
         nics,
+        fabric_mtu: None,
         filters: vec![],
         public_addresses,
         internet: Some(Internet {
@@ -258,6 +261,12 @@ fn fabric() -> Snapshot {
             addresses: sorted(vec![ip(CLIENT), ip(&v6(CLIENT))]),
         }),
     }
+}
+
+/// Base + 1 of the /24 of an address.
+pub(crate) fn router(address: &str) -> String {
+    let (subnet, _) = address.rsplit_once('.').unwrap();
+    format!("{subnet}.1")
 }
 
 fn fabric_vnet(id: VnetId, nics: &[Nic]) -> Vnet {
@@ -432,4 +441,21 @@ pub(crate) fn unreachable(source: &str, destination: &str, quoted: &[u8]) -> Vec
             .unwrap();
     }
     bytes
+}
+
+/// The IPv4 header checksum of a packet that was changed by hand.
+pub(crate) fn renew_checksum(bytes: &mut [u8]) {
+    let header = etherparse::Ipv4Header::from_slice(bytes).unwrap().0;
+    bytes[10..12].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
+}
+
+pub(crate) fn in_fragments(nic: NicId, mtu: u16) -> Verdict {
+    let Verdict::Forward { port, nic, .. } = to(nic) else {
+        unreachable!()
+    };
+    Verdict::Forward {
+        port,
+        nic,
+        fragment: Some(mtu),
+    }
 }

@@ -124,12 +124,8 @@ fn lab(config: &Config, problems: &mut Problems) {
         let target = join("settings", "fabricMtu");
         if !FABRIC_MTU.contains(&mtu) {
             problems
-                .error("Sim.Value", &target, format!("{mtu} is not from 576 to 1500"))
+                .error("Sim.Value", target, format!("{mtu} is not from 576 to 1500"))
                 .help("Azure's fabric fragments at 1400");
         }
-        problems.note(
-            target,
-            "fabricMtu has no effect yet: the fabric does not fragment",
-        );
     }
 }
