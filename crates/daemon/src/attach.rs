@@ -1,7 +1,5 @@
 //! Getting hold of a lab's namespaces and TUNs: new ones, or those that a keeper holds since an earlier daemon.
 
-use std::sync::Arc;
-
 use lab::run_dir::DaemonLock;
 use lab::{Keeper, LabSpec, RunDir};
 use port::Queue;
@@ -15,9 +13,11 @@ pub(crate) struct Attached {
     pub(crate) run_dir: RunDir,
     lock: DaemonLock,
     pub(crate) keeper: Keeper,
-    pub(crate) ports: Arc<Ports>,
+    pub(crate) ports: Ports,
     /// By worker and port; the workers take them.
     pub(crate) queues: Vec<Vec<Queue>>,
+    #[expect(dead_code, reason = "ports that are opened later come with `apply`")]
+    pub(crate) opening: Opening,
     /// Made by this process, which undoes it when something fails; else adopted.
     pub(crate) fresh: bool,
 }
@@ -40,7 +40,7 @@ pub(crate) fn attach(
             match keeper.spec()? {
                 Some(held) if held == *spec => {
                     let opened = ports::adopt(spec, &mut keeper)?;
-                    return Ok(Attached::new(run_dir, lock, keeper, opened, false));
+                    return Ok(Attached::new(run_dir, lock, keeper, opened, opening, false));
                 }
                 Some(_) => return Err(other_lab(spec)),
                 // The daemon died while it made the lab.
@@ -57,13 +57,21 @@ pub(crate) fn attach(
 }
 
 impl Attached {
-    fn new(run_dir: RunDir, lock: DaemonLock, keeper: Keeper, opened: Opened, fresh: bool) -> Self {
+    fn new(
+        run_dir: RunDir,
+        lock: DaemonLock,
+        keeper: Keeper,
+        opened: Opened,
+        opening: Opening,
+        fresh: bool,
+    ) -> Self {
         Self {
             run_dir,
             lock,
             keeper,
-            ports: Arc::new(opened.ports),
+            ports: opened.ports,
             queues: opened.queues,
+            opening,
             fresh,
         }
     }
@@ -101,7 +109,7 @@ fn make(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, opening: Opening) -> 
         Ok(opened) => (opened, None),
         Err(error) => (Opened::default(), Some(error)),
     };
-    let attached = Attached::new(run_dir, lock, keeper, opened, true);
+    let attached = Attached::new(run_dir, lock, keeper, opened, opening, true);
     let Some(error) = failed else {
         return Ok(attached);
     };

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use lab::Keeper;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::io::AsyncReadExt;
@@ -54,10 +53,14 @@ impl Ends {
         })
     }
 
-    /// Waits for the first reason to end.
-    pub(crate) async fn first(mut self, stops: &mut mpsc::Receiver<Stop>, keeper: &Keeper) -> End {
+    /// Waits for the first reason to end. `keeper` becomes readable when the keeper dies.
+    pub(crate) async fn first(
+        mut self,
+        stops: &mut mpsc::Receiver<Stop>,
+        keeper: io::Result<OwnedFd>,
+    ) -> End {
         let keeper_died = async {
-            match watch_keeper(keeper) {
+            match keeper.and_then(watch_keeper) {
                 Ok(died) => drop(died.await),
                 Err(error) => {
                     tracing::warn!("the keeper is not watched: {error}");
@@ -84,8 +87,7 @@ impl Ends {
 }
 
 /// A thread that waits for the keeper's end. It lives as long as this process.
-fn watch_keeper(keeper: &Keeper) -> io::Result<oneshot::Receiver<()>> {
-    let liveness = keeper.liveness().try_clone_to_owned()?;
+fn watch_keeper(liveness: OwnedFd) -> io::Result<oneshot::Receiver<()>> {
     let (died, receiver) = oneshot::channel();
     std::thread::Builder::new()
         .name(String::from("keeper-watch"))

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use control::Generation;
 use engine::WorkerOptions;
 use lab::{LabSpec, Namespace};
 
 use crate::api::{LabFile, ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
+use crate::change::Hands;
 use crate::ports::{self, Opened, Opening};
-use crate::probe::{self, Prober};
+use crate::probe;
 use crate::publish::Published;
-use crate::running::Lab;
+use crate::running::{Current, Lab};
 use crate::up::Io;
 use crate::worker::Workers;
 
@@ -57,28 +59,27 @@ fn bring_up(text: &str, io: Io, workers: usize) -> Arc<Lab> {
         for device in ports::open_namespace(wanted, &namespace, opening).unwrap() {
             opened.push(&wanted.name, device);
         }
-        opened.ports.namespaces.push((wanted.name.clone(), namespace));
+        opened
+            .ports
+            .namespaces
+            .push((wanted.name.clone(), Arc::new(namespace)));
     }
     let compiled = control::compile(&topology, 1);
+    let generation = Generation::first(Arc::new(topology), compiled);
     let published = Arc::new(Published::new(workers));
-    published.publish(compiled.snapshot);
+    published.publish(Arc::clone(&generation.snapshot));
     let workers = Workers::start(opened.queues, WorkerOptions::default(), &published).unwrap();
-    Arc::new(Lab {
-        name: spec.name.clone(),
-        file: LabFile {
-            file: String::from("test"),
-            text: text.to_owned(),
-        },
-        io,
-        topology,
+    let file = LabFile {
+        file: String::from("test"),
+        text: text.to_owned(),
+    };
+    let current = Current {
+        file,
         spec,
-        owners: compiled.provenance.ports,
-        published,
-        workers,
-        ports: Arc::new(opened.ports),
-        prober: Prober::new(),
-        started: Instant::now(),
-    })
+        generation,
+        ports: opened.ports,
+    };
+    Arc::new(Lab::new(current, io, published, workers, Hands::default()))
 }
 
 fn request(from: (&str, &str), to: (&str, &str), protocol: ProbeProtocol, port: u16) -> ProbeRequest {
@@ -205,12 +206,13 @@ fn publishing_a_generation_loses_no_packet() {
     let done = AtomicBool::new(false);
     let published = std::thread::scope(|scope| {
         let publisher = scope.spawn(|| {
+            let topology = Arc::clone(&lab.current().generation.topology);
             for generation in 2.. {
                 if done.load(Ordering::Relaxed) {
                     return Ok(generation);
                 }
                 lab.published
-                    .publish(control::compile(&lab.topology, generation).snapshot);
+                    .publish(control::compile(&topology, generation).snapshot);
                 lab.workers.wake();
                 if !lab.published.retired(generation, Duration::from_secs(5)) {
                     return Err(generation);

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod attach;
+mod change;
 pub mod client;
 mod ends;
 mod exchange;

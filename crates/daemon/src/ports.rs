@@ -1,21 +1,22 @@
 //! Opens what a lab's ports need: a namespace and a TUN in it for every interface, or, after a restart, the ones the keeper holds.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use lab::{Keeper, LabSpec, Namespace, NamespaceSpec, Place, RunDir};
 use port::{Device, Offloads, Queue};
 
 use crate::up::{Io, UpError};
 
-/// The ports of a lab, in the order of their `PortId`s: that of the namespaces and their interfaces in the spec.
-#[derive(Debug, Default)]
+/// The ports of a lab, in the order of the namespaces and their interfaces in the spec.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ports {
-    pub(crate) namespaces: Vec<(String, Namespace)>,
+    pub(crate) namespaces: Vec<(String, Arc<Namespace>)>,
     pub(crate) devices: Vec<PortDevice>,
 }
 
 /// Where a port's packets enter and leave.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PortDevice {
     pub(crate) namespace: String,
     pub(crate) interface: String,
@@ -75,18 +76,21 @@ pub(crate) fn adopt(spec: &LabSpec, keeper: &mut Keeper) -> Result<Opened, UpErr
                 .map_err(|error| UpError::failed(format!("{}: {error}", held.name)))?;
             opened.push(&held.name, device);
         }
-        opened.ports.namespaces.push((held.name.clone(), namespace));
+        opened
+            .ports
+            .namespaces
+            .push((held.name.clone(), Arc::new(namespace)));
     }
     Ok(opened)
 }
 
 impl Ports {
     /// A namespace by name, without regard to case.
-    pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
+    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         let mut namespaces = self.namespaces.iter();
         namespaces
             .find(|(own, _)| own.eq_ignore_ascii_case(name))
-            .map(|(_, namespace)| namespace)
+            .map(|(_, namespace)| Arc::clone(namespace))
     }
 }
 
@@ -153,7 +157,10 @@ fn open_one(
         true => lab::netns_names::bind(run_dir, &wanted.name, &namespace),
         false => Ok(()),
     };
-    opened.ports.namespaces.push((wanted.name.clone(), namespace));
+    opened
+        .ports
+        .namespaces
+        .push((wanted.name.clone(), Arc::new(namespace)));
     for device in devices? {
         let queues: Vec<_> = device.fds.iter().map(AsFd::as_fd).collect();
         keeper.hold_tun(&wanted.name, &device.name, device.offloads.name(), &queues)?;

@@ -147,13 +147,12 @@ fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<(Seen, RangeInclusive<u
         _ => Some(prober.flows.take(tuple)),
     };
     let missing = || format!("lab {} has no namespace {}", lab.name, request.from);
+    let from = lab.namespace(&request.from).ok_or_else(missing)?;
+    let to = request.to.as_deref().and_then(|to| lab.namespace(to));
     let exchange = Exchange {
-        from: lab.namespace(&request.from).ok_or_else(missing)?,
+        from: &from,
         source: request.source,
-        to: request
-            .to
-            .as_deref()
-            .and_then(|to| Some((to, lab.namespace(to)?))),
+        to: request.to.as_deref().zip(to.as_deref()),
         destination: request.destination,
         listen: request.listen.unwrap_or(request.destination),
         protocol: request.protocol,

@@ -5,8 +5,9 @@ use std::io::{self, BufRead, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use control::Generation;
 use engine::WorkerOptions;
 use lab::{LabSpec, RunDir};
 use model::Topology;
@@ -17,11 +18,11 @@ use tokio::sync::mpsc;
 
 use crate::api::LabFile;
 use crate::attach::{Attached, attach};
+use crate::change::Hands;
 use crate::ends::{End, Ends};
 use crate::ports::Opening;
-use crate::probe::Prober;
 use crate::publish::Published;
-use crate::running::{self, Lab};
+use crate::running::{self, Current, Lab};
 use crate::server::{self, Server, Stop};
 use crate::up::{Io, Readiness, Running, UpError, UpOptions};
 use crate::worker::Workers;
@@ -184,14 +185,15 @@ async fn serve(
         notes: notes(&lab),
     });
     let Control { server, mut stops } = control;
+    let keeper = attached.keeper.liveness().try_clone_to_owned();
+    lab.hands.give(attached);
     let end = match announced {
-        Ok(()) => ends.first(&mut stops, &attached.keeper).await,
+        Ok(()) => ends.first(&mut stops, keeper).await,
         // Whoever wanted the lab was interrupted meanwhile.
         Err(_) => End::Abandoned,
     };
     tracing::info!("lab {} ends: {end:?}", lab.name);
-    lab.workers.stop();
-    let mut result = attached.dismantle(&spec);
+    let mut result = take_down(&lab);
     if let End::KeeperDied = end {
         result = Err(UpError::failed(format!(
             "the keeper of lab {} died, and with it its programs and namespaces",
@@ -213,41 +215,35 @@ async fn forward(
     attached: &mut Attached,
 ) -> Result<(Arc<Lab>, Control), UpError> {
     let compiled = control::compile(&topology, FIRST_GENERATION);
-    let owners = compiled.provenance.ports;
-    let ports = Arc::clone(&attached.ports);
+    let generation = Generation::first(Arc::new(topology), compiled);
+    let ports = attached.ports.clone();
     let mut queues = std::mem::take(&mut attached.queues);
-    if owners.len() != ports.devices.len() {
+    let wanted = generation.provenance.ports.len();
+    if wanted != ports.devices.len() {
         return Err(UpError::failed(format!(
-            "the tables have {} ports and the lab has {}: this is a defect of peerlane",
-            owners.len(),
+            "the tables have {wanted} ports and the lab has {}: this is a defect of peerlane",
             ports.devices.len()
         )));
     }
     queues.resize_with(queues.len().max(1), Vec::new);
     let published = Arc::new(Published::new(queues.len()));
-    published.publish(compiled.snapshot);
+    published.publish(Arc::clone(&generation.snapshot));
     let workers = Workers::start(queues, WorkerOptions::default(), &published)
         .map_err(|error| cannot("start the workers", &error))?;
     workers.wake();
     if !published.retired(FIRST_GENERATION, WORKERS_START) {
         return Err(UpError::failed("the workers do not begin to forward"));
     }
-    let lab = Arc::new(Lab {
-        name: spec.name.clone(),
+    let current = Current {
         file: LabFile {
             file: orders.file.clone(),
             text: orders.text.clone(),
         },
-        io: orders.io,
-        topology,
         spec: spec.clone(),
-        owners,
-        published,
-        workers,
+        generation,
         ports,
-        prober: Prober::new(),
-        started: Instant::now(),
-    });
+    };
+    let lab = Arc::new(Lab::new(current, orders.io, published, workers, Hands::default()));
     let run_dir = &attached.run_dir;
     let listener =
         server::listen(&run_dir.file(SOCKET)).map_err(|error| cannot("open the control socket", &error))?;
@@ -265,8 +261,21 @@ async fn forward(
     Ok((lab, Control { server, stops }))
 }
 
+/// Ends what forwards, and then all that was made for it.
+fn take_down(lab: &Lab) -> Result<(), UpError> {
+    let attached = lab.hands.take();
+    lab.workers.stop();
+    let current = lab.current();
+    let Some(mut attached) = attached else {
+        return Ok(());
+    };
+    attached.ports = current.ports.clone();
+    attached.dismantle(&current.spec)
+}
+
 fn notes(lab: &Lab) -> Vec<String> {
-    let least = lab.ports.devices.iter().map(|device| device.offloads).min();
+    let current = lab.current();
+    let least = current.ports.devices.iter().map(|device| device.offloads).min();
     match least {
         Some(least) if lab.io == Io::Vnet && least < Offloads::Uso => vec![format!(
             "this kernel's TUN takes offloads up to {least} only; large transfers are slower than they could be"

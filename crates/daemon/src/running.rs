@@ -6,15 +6,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
+use control::Generation;
 use control::compile::PortOwner;
-use engine::snapshot::{NicId, PortId};
+use engine::snapshot::NicId;
 use engine::stats::Stats;
 use lab::{LabSpec, Namespace};
-use model::Topology;
 use packet::Protocol;
 use packet::key::unmapped;
 
 use crate::api::{Drop, Flow, LabFile, LabState, PortCounters, PortState, State};
+use crate::change::Hands;
 use crate::ports::Ports;
 use crate::probe::Prober;
 use crate::publish::Published;
@@ -25,27 +27,61 @@ use crate::worker::Workers;
 #[derive(Debug)]
 pub(crate) struct Lab {
     pub(crate) name: String,
-    pub(crate) file: LabFile,
     pub(crate) io: Io,
-    pub(crate) topology: Topology,
-    pub(crate) spec: LabSpec,
-    /// By [`PortId`].
-    pub(crate) owners: Vec<PortOwner>,
+    current: ArcSwap<Current>,
     pub(crate) published: Arc<Published>,
     pub(crate) workers: Workers,
-    pub(crate) ports: Arc<Ports>,
+    pub(crate) hands: Hands,
     pub(crate) prober: Prober,
     pub(crate) started: Instant,
 }
 
+/// What the lab is at present. A change replaces it as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Current {
+    pub(crate) file: LabFile,
+    pub(crate) spec: LabSpec,
+    pub(crate) generation: Generation,
+    /// As the spec and [`control::compile::Provenance::ports`] count them.
+    pub(crate) ports: Ports,
+}
+
 impl Lab {
-    pub(crate) fn namespace(&self, name: &str) -> Option<&Namespace> {
-        self.ports.namespace(name)
+    pub(crate) fn new(
+        current: Current,
+        io: Io,
+        published: Arc<Published>,
+        workers: Workers,
+        hands: Hands,
+    ) -> Self {
+        Self {
+            name: current.spec.name.clone(),
+            io,
+            current: ArcSwap::from_pointee(current),
+            published,
+            workers,
+            hands,
+            prober: Prober::new(),
+            started: Instant::now(),
+        }
     }
 
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.load_full()
+    }
+
+    /// Only [`crate::change`] does this, one change at a time.
+    pub(crate) fn replace(&self, current: Current) {
+        self.current.store(Arc::new(current));
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.current().ports.namespace(name)
+    }
+
+    /// Of a NIC that is gone too.
     pub(crate) fn nic_name(&self, nic: Option<NicId>) -> Option<String> {
-        nic.and_then(|nic| self.topology.nics.get(nic.index()))
-            .map(|nic| nic.name.clone())
+        nic.and_then(|nic| self.current().generation.nic_name(nic).map(str::to_owned))
     }
 
     pub(crate) async fn state(&self) -> State {
@@ -53,7 +89,7 @@ impl Lab {
             name: self.name.clone(),
             state: LabState::Running,
             pid: std::process::id(),
-            file: self.file.file.clone(),
+            file: self.current().file.file.clone(),
             generation: self.published.current().generation,
             io: self.io.name().to_owned(),
             workers: self.workers.count(),
@@ -64,32 +100,34 @@ impl Lab {
     pub(crate) async fn ports(&self) -> Vec<PortState> {
         let stats = self.workers.stats().await;
         let alive = self.workers.alive().await;
-        let states = self
-            .ports
-            .devices
-            .iter()
-            .enumerate()
-            .map(|(port, device)| PortState {
-                name: self.port_name(port),
+        let current = self.current();
+        let states = current.ports.devices.iter().enumerate().map(|(port, device)| {
+            let id = current.generation.port_id(port).index();
+            PortState {
+                name: current.port_name(port),
                 namespace: device.namespace.clone(),
                 interface: device.interface.clone(),
                 offload: device.offloads.name().to_owned(),
-                forwarding: alive.iter().all(|ports| ports.get(port) == Some(&true)),
-                counters: self.port_counters(port, &stats),
-            });
+                forwarding: alive.iter().all(|ports| ports.get(id) == Some(&true)),
+                counters: current.port_counters(port, &stats),
+            }
+        });
         states.collect()
     }
 
     /// Losses summed over the workers, by reason and NIC.
     pub(crate) async fn drops(&self) -> Vec<Drop> {
         let mut sums = BTreeMap::new();
+        let current = self.current();
         for count in self.workers.stats().await.iter().flat_map(|stats| &stats.drops) {
-            let sum = sums.entry((count.reason, count.nic)).or_insert((0, 0));
+            // By name: a NIC that was deleted and made again has two ids.
+            let nic = count.nic.and_then(|nic| current.generation.nic_name(nic));
+            let sum = sums.entry((count.reason, nic)).or_insert((0, 0));
             *sum = (sum.0 + count.packets, sum.1 + count.bytes);
         }
         let drops = sums.into_iter().map(|((reason, nic), (packets, bytes))| Drop {
             reason: reason.name().to_owned(),
-            nic: self.nic_name(nic),
+            nic: nic.map(str::to_owned),
             packets,
             bytes,
         });
@@ -99,12 +137,13 @@ impl Lab {
     /// The records of NSG state that belong to a NIC.
     pub(crate) async fn flows(&self) -> Vec<Flow> {
         let records = self.workers.flows().await;
+        let current = self.current();
         let mut flows: Vec<Flow> = records
             .iter()
             .flatten()
             .filter_map(|flow| {
                 Some(Flow {
-                    nic: self.nic_name(flow.nic)?,
+                    nic: current.living_nic(flow.nic?)?,
                     direction: String::from(if flow.inbound { "Inbound" } else { "Outbound" }),
                     protocol: protocol_name(flow.key.protocol),
                     source: unmapped(flow.key.source),
@@ -123,15 +162,25 @@ impl Lab {
 
     /// Whether programs of the lab's file start in this namespace.
     pub(crate) fn has_programs(&self, namespace: &str) -> bool {
-        self.spec
+        self.current()
+            .spec
             .namespace(namespace)
             .is_some_and(|spec| !spec.run.is_empty())
     }
+}
+
+impl Current {
+    /// Records of a NIC that is gone wait for their end and pass nothing.
+    fn living_nic(&self, nic: NicId) -> Option<String> {
+        let index = self.generation.nic_index(nic)?;
+        Some(self.generation.topology.nics[index.0].name.clone())
+    }
 
     fn port_name(&self, port: usize) -> String {
-        match self.owners.get(port) {
-            Some(PortOwner::Vm { nic, .. }) => self.topology.nics[nic.0].name.clone(),
-            Some(PortOwner::Vnet(vnet)) => self.topology.vnets[vnet.0].name.clone(),
+        let topology = &self.generation.topology;
+        match self.generation.provenance.ports.get(port) {
+            Some(PortOwner::Vm { nic, .. }) => topology.nics[nic.0].name.clone(),
+            Some(PortOwner::Vnet(vnet)) => topology.vnets[vnet.0].name.clone(),
             Some(PortOwner::Internet) => String::from("internet"),
             None => String::new(),
         }
@@ -139,14 +188,14 @@ impl Lab {
 
     /// The sums of the NICs behind a port; None for the Internet, which is no NIC.
     fn port_counters(&self, port: usize, stats: &[Stats]) -> Option<PortCounters> {
-        if matches!(self.owners.get(port), None | Some(PortOwner::Internet)) {
+        let owner = self.generation.provenance.ports.get(port);
+        if matches!(owner, None | Some(PortOwner::Internet)) {
             return None;
         }
-        let snapshot = self.published.current();
-        let id = PortId(u32::try_from(port).ok()?);
+        let id = self.generation.port_id(port);
         let mut sum = PortCounters::default();
         for stats in stats {
-            let nics = snapshot.nics.iter().zip(&stats.nics);
+            let nics = self.generation.snapshot.nics.iter().zip(&stats.nics);
             for (_, nic) in nics.filter(|(nic, _)| nic.port == id) {
                 sum.received_packets += nic.tx_packets;
                 sum.received_bytes += nic.tx_bytes;

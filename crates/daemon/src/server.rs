@@ -162,7 +162,7 @@ async fn flows(Extract(shared): Extract<Shared>) -> Json<Vec<Flow>> {
 }
 
 async fn lab_file(Extract(shared): Extract<Shared>) -> Json<LabFile> {
-    Json(shared.lab.file.clone())
+    Json(shared.lab.current().file.clone())
 }
 
 async fn run_probe(

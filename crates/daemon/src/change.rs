@@ -1,0 +1,88 @@
+//! The one way in which a running lab changes: compile what is wanted, publish it by one store, and wait until no packet
+//! is decided by what was before. Whatever fails on the way leaves the present generation forwarding.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use control::Generation;
+use model::Topology;
+
+use crate::attach::Attached;
+use crate::running::{Current, Lab};
+
+/// A burst takes well under a millisecond; a worker this late does not run at all.
+const RETIRE: Duration = Duration::from_secs(5);
+
+/// What changes need beside the tables: the keeper and the run directory. Locked for the length of one change, so that
+/// each begins with what the one before it left. Empty before the lab is complete and once it is being taken down.
+#[derive(Debug, Default)]
+pub(crate) struct Hands(Mutex<Option<Attached>>);
+
+/// Why a change did not happen. The lab is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error("the lab is being taken down")]
+    Down,
+}
+
+impl Hands {
+    /// From here on the lab can be changed.
+    pub(crate) fn give(&self, attached: Attached) {
+        *self.lock() = Some(attached);
+    }
+
+    /// Waits for the end of a change under way; there will be no other.
+    pub(crate) fn take(&self) -> Option<Attached> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Attached>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lab {
+    /// Lets `edit` change what the tables are compiled from (routes learned, say), and forwards by the outcome. Returns
+    /// its generation. Objects with ports must stay as they are. Takes milliseconds; not for asynchronous code.
+    ///
+    /// # Errors
+    /// The lab is being taken down.
+    #[expect(dead_code, reason = "routes that gateways learn come with the gateways")]
+    pub(crate) fn revise(&self, edit: impl FnOnce(&mut Topology)) -> Result<u64, ChangeError> {
+        let hands = self.hands.lock();
+        if hands.is_none() {
+            return Err(ChangeError::Down);
+        }
+        let present = self.current();
+        let mut topology = (*present.generation.topology).clone();
+        edit(&mut topology);
+        let next = Current {
+            generation: next(&present.generation, topology),
+            ..(*present).clone()
+        };
+        Ok(self.publish(next))
+    }
+
+    /// Makes `next` what forwards. Returns its generation.
+    fn publish(&self, next: Current) -> u64 {
+        let snapshot = Arc::clone(&next.generation.snapshot);
+        let generation = snapshot.generation;
+        // Kept until no worker reads its tables, so that none has to free them.
+        let past = self.current();
+        // Before a packet can be counted under an id, the id has a name.
+        self.replace(next);
+        self.published.publish(snapshot);
+        self.workers.wake();
+        if !self.published.retired(generation, RETIRE) {
+            tracing::error!("a worker does not pass to generation {generation}");
+        }
+        drop(past);
+        generation
+    }
+}
+
+/// The tables of a changed topology.
+fn next(present: &Generation, topology: Topology) -> Generation {
+    let compiled = control::compile(&topology, present.snapshot.generation + 1);
+    present.next(Arc::new(topology), compiled)
+}
