@@ -1,5 +1,6 @@
 //! What the user declares (`Config`), its validation, and the checked result (`Topology`).
 
+pub mod change;
 mod check;
 pub mod config;
 mod decode;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use crate::change::Refusal;
 use crate::error::{Errors, ModelError, Note};
 use crate::yaml::{Node, Value};
 
@@ -122,6 +123,22 @@ impl Problems {
             text: text.to_owned(),
             errors,
         }
+    }
+
+    /// All of them as one refusal, the first in front; None: there is no problem.
+    pub(crate) fn into_refusal(self) -> Option<Refusal> {
+        let mut refusals = self.errors.into_iter().map(|problem| {
+            let refusal = Refusal::new(problem.code, problem.target, problem.message);
+            Refusal {
+                help: problem.help,
+                ..refusal
+            }
+        });
+        let first = refusals.next()?;
+        Some(Refusal {
+            details: refusals.collect(),
+            ..first
+        })
     }
 
     pub(crate) fn into_notes(self, file: &str, text: &str, root: &Node) -> Vec<Note> {

@@ -1,0 +1,118 @@
+//! Addresses stay with their NICs: what the file leaves out is given once, not again after each change.
+
+use super::{Refusal, checked};
+use crate::config::{Address, Config, Nic, Vm, VmNic};
+use crate::topology::{NicIndex, Topology};
+
+/// Writes down the address of every NIC that declares none.
+///
+/// # Errors
+/// The declared state is itself refused.
+pub(super) fn addresses(config: &mut Config) -> Result<(), Refusal> {
+    let given = |single: &Option<Address>, list: &[Address]| single.is_some() || !list.is_empty();
+    let all = config.vms.values().all(|vm| {
+        vm.nics
+            .iter()
+            .all(|it| given(&it.private_ip_address, &it.private_ip_addresses))
+            && (vm.subnet.is_none() || given(&vm.private_ip_address, &vm.private_ip_addresses))
+    }) && config
+        .network_interfaces
+        .values()
+        .all(|it| given(&it.private_ip_address, &it.private_ip_addresses));
+    if all {
+        return Ok(());
+    }
+    let topology = checked(config)?;
+    let mut nics = (0..topology.nics.len()).map(NicIndex);
+    for (vm, resolved) in config.vms.values_mut().zip(&topology.vms) {
+        if vm.nics.is_empty() {
+            let nic = nics.next();
+            if !given(&vm.private_ip_address, &vm.private_ip_addresses) {
+                vm.private_ip_addresses = of(&topology, nic);
+            }
+        }
+        debug_assert_eq!(
+            resolved.nics.len(),
+            vm.nics.len().max(1),
+            "a NIC of the file is one of the topology"
+        );
+        for nic in &mut vm.nics {
+            let index = nics.next();
+            if !given(&nic.private_ip_address, &nic.private_ip_addresses) {
+                nic.private_ip_addresses = of(&topology, index);
+            }
+        }
+    }
+    for nic in config.network_interfaces.values_mut() {
+        let index = nics.next();
+        if !given(&nic.private_ip_address, &nic.private_ip_addresses) {
+            nic.private_ip_addresses = of(&topology, index);
+        }
+    }
+    Ok(())
+}
+
+/// The VM as wanted, with the addresses its NICs have where it says none and they stay in their subnets.
+pub(super) fn kept(old: Option<&Vm>, wanted: &Vm) -> Vm {
+    let mut vm = wanted.clone();
+    let Some(old) = old else { return vm };
+    let before = vm_nics(old);
+    let silent = |nic: &VmNic| nic.private_ip_address.is_none() && nic.private_ip_addresses.is_empty();
+    if vm.nics.is_empty() {
+        let (nic, _) = vm.short_form();
+        let same = before
+            .first()
+            .filter(|old| old.name.is_none() && stays(old, &nic));
+        if silent(&nic)
+            && let Some(old) = same
+        {
+            vm.private_ip_address = old.private_ip_address;
+            vm.private_ip_addresses.clone_from(&old.private_ip_addresses);
+        }
+    }
+    for (index, nic) in vm.nics.iter_mut().enumerate() {
+        let same = match &nic.name {
+            Some(name) => before.iter().find(|old| old.name.as_deref() == Some(name)),
+            None => before.get(index).filter(|old| old.name.is_none()),
+        };
+        if silent(nic)
+            && let Some(old) = same.filter(|old| stays(old, nic))
+        {
+            nic.private_ip_address = old.private_ip_address;
+            nic.private_ip_addresses.clone_from(&old.private_ip_addresses);
+        }
+    }
+    vm
+}
+
+/// The same for a NIC without a VM.
+pub(super) fn kept_nic(old: Option<&Nic>, wanted: &Nic) -> Nic {
+    let mut nic = wanted.clone();
+    if let Some(old) = old
+        && nic.private_ip_address.is_none()
+        && nic.private_ip_addresses.is_empty()
+        && old.subnet.eq_ignore_ascii_case(&nic.subnet)
+    {
+        nic.private_ip_address = old.private_ip_address;
+        nic.private_ip_addresses.clone_from(&old.private_ip_addresses);
+    }
+    nic
+}
+
+fn stays(old: &VmNic, new: &VmNic) -> bool {
+    old.subnet.eq_ignore_ascii_case(&new.subnet)
+}
+
+fn vm_nics(vm: &Vm) -> Vec<VmNic> {
+    if vm.nics.is_empty() {
+        vec![vm.short_form().0]
+    } else {
+        vm.nics.clone()
+    }
+}
+
+fn of(topology: &Topology, nic: Option<NicIndex>) -> Vec<Address> {
+    let nic = nic.and_then(|index| topology.nics.get(index.0));
+    let addresses = nic.into_iter().flat_map(|nic| &nic.addresses);
+    addresses.map(|address| Address(*address)).collect()
+}
