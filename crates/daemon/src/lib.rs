@@ -2,6 +2,7 @@
 
 pub mod api;
 mod attach;
+mod bird;
 mod change;
 pub mod client;
 mod ends;
@@ -19,6 +20,7 @@ mod server;
 pub mod up;
 mod worker;
 
+pub use bird::{REMEDY as BIRD_REMEDY, program as bird_program};
 pub use client::{Client, ClientError};
 pub use labs::{Listed, down, list};
 pub use process::main;

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with
 use crate::error::{Attempt, Result};
 use crate::source_routing;
 use crate::spec::{InterfaceSpec, NamespaceSpec, Place};
+use crate::static_routes;
 use crate::sysctl;
 
 /// Makes the namespace of the calling thread what `spec` says: run it inside by `Namespace::run`, once its
@@ -46,7 +47,7 @@ pub fn configure(spec: &NamespaceSpec) -> Result<()> {
             sysctl::set_interface(interface)?;
             configure_interface(&netlink, interface, index).await?;
         }
-        Ok(())
+        static_routes::own(&netlink, &spec.own_prefixes).await
     })
 }
 
@@ -146,14 +147,14 @@ pub(crate) fn addresses_of(interface: &InterfaceSpec, ipv4: bool) -> impl Iterat
         .filter(move |address| address.is_ipv4() == ipv4)
 }
 
-fn interface_index(name: &str) -> Result<u32> {
+pub(crate) fn interface_index(name: &str) -> Result<u32> {
     let cannot = || format!("find interface {name}");
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     netdevice::name_to_index(socket.attempt(cannot)?, name).attempt(cannot)
 }
 
 /// A netlink connection on this thread: its socket belongs to the namespace the thread is in.
-fn with_netlink<F: Future<Output = Result<()>>>(work: impl FnOnce(Handle) -> F) -> Result<()> {
+pub(crate) fn with_netlink<F: Future<Output = Result<()>>>(work: impl FnOnce(Handle) -> F) -> Result<()> {
     let cannot = || "speak netlink".to_owned();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -38,6 +38,8 @@ pub struct NamespaceSpec {
     /// Shell commands to start in it.
     pub run: Vec<String>,
     pub interfaces: Vec<InterfaceSpec>,
+    /// Every address of these is the namespace's own, unless a longer route leads away: what a site stands for.
+    pub own_prefixes: Vec<IpNet>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,10 @@ pub enum NamespaceKind {
     Vm,
     VnetPort,
     Internet,
+    /// An on-premises site.
+    Site,
+    /// Where a gateway speaks BGP.
+    Gateway,
 }
 
 /// Where the namespace comes from.
@@ -96,6 +102,7 @@ impl LabSpec {
                 forwarding: vm.forwarding,
                 run: vm.run.clone(),
                 interfaces,
+                own_prefixes: Vec::new(),
             });
         }
         for index in 0..topology.vnets.len() {
@@ -110,6 +117,7 @@ impl LabSpec {
                 forwarding: false,
                 run: Vec::new(),
                 interfaces: vec![InterfaceSpec::new("eth0".to_owned(), addresses, true)],
+                own_prefixes: Vec::new(),
             });
         }
         let mut seen = HashSet::new();
@@ -193,6 +201,7 @@ fn vnet_port(topology: &Topology, index: VnetIndex) -> Option<NamespaceSpec> {
             source_routing: true,
             ..interface
         }],
+        own_prefixes: Vec::new(),
     })
 }
 

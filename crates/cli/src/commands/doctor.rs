@@ -50,6 +50,7 @@ pub(crate) fn doctor(output: Output) -> Outcome {
     if checks.iter().all(|check| check.ok) {
         offloads = in_namespace(&mut checks);
     }
+    checks.push(bird());
     let ready = checks.iter().all(|check| check.ok || !check.required);
     let report = Report {
         ready,
@@ -94,6 +95,18 @@ fn device_node() -> Check {
             };
             Check::failed(name, format!("{error} ({})", mode()), remedy)
         }
+    }
+}
+
+/// The routing daemon of gateways and sites that speak BGP.
+fn bird() -> Check {
+    let name = "BIRD, for labs with enableBgp";
+    match daemon::bird_program() {
+        Some(path) => Check::worked(name, path.display().to_string()),
+        None => Check {
+            required: false,
+            ..Check::failed(name, "there is no program bird", daemon::BIRD_REMEDY)
+        },
     }
 }
 
@@ -178,6 +191,7 @@ fn address(namespace: &Namespace) -> Check {
         forwarding: true,
         run: Vec::new(),
         interfaces: vec![InterfaceSpec::new(INTERFACE.to_owned(), addresses, true)],
+        own_prefixes: Vec::new(),
     };
     let tried = namespace.run(|| {
         let device = Device::open(INTERFACE, 1, Offloads::None);

@@ -47,6 +47,7 @@ pub(crate) fn namespace(name: &str, interfaces: Vec<InterfaceSpec>) -> Namespace
         forwarding: false,
         run,
         interfaces,
+        own_prefixes: Vec::new(),
     }
 }
 

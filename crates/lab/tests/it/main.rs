@@ -12,6 +12,7 @@ mod bring_up;
 mod exec;
 mod keeper;
 mod network;
+mod routes;
 mod run_dir;
 mod runner;
 mod tun;
@@ -73,6 +74,16 @@ const CASES: &[Case] = &[
         "existing_namespace_is_given_back",
         ROOT,
         network::existing_namespace_is_given_back,
+    ),
+    (
+        "site_answers_for_its_prefixes",
+        BOTH,
+        routes::site_answers_for_its_prefixes,
+    ),
+    (
+        "a_table_is_watched_from_outside",
+        BOTH,
+        routes::a_table_is_watched_from_outside,
     ),
     ("exec_passes_exit_codes", BOTH, exec::passes_exit_codes),
     ("exec_is_inside", BOTH, exec::is_inside),
