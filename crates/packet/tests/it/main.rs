@@ -9,3 +9,4 @@ mod fragment;
 mod hostile;
 mod offload;
 mod parse;
+mod split;
