@@ -1,8 +1,8 @@
 //! Step 3: which NIC sent a packet, and may it use that source address.
 //! Reads: the port, the flow key, the NIC's addresses. Writes: nothing.
-//! Ends with: `UnknownNic`, `SpoofedSource`, `PlatformReserved`.
+//! Ends with: `UnknownNic`, `SpoofedSource`, `UnsupportedProtocol`, `PlatformReserved`.
 
-use packet::FlowKey;
+use packet::{FlowKey, Protocol};
 
 use crate::reason::DropReason;
 use crate::snapshot::{NicId, Port, PortId, Snapshot, Vnet};
@@ -28,19 +28,36 @@ impl Sender {
 /// 168.63.129.16 and 169.254.169.254 in the 128-bit form: the platform's own addresses (VNET-08).
 const PLATFORM: [u128; 2] = [0xffff_a83f_8110, 0xffff_a9fe_a9fe];
 
+/// NET-02: UDP with this source port is the host's.
+const HOST_PORT: u16 = 65330;
+/// NET-02: from a DHCP client to a server, by unicast.
+const DHCP: (u16, u16) = (68, 67);
+
 /// Finds the sender behind `port` and checks the source address (NVA-01, NVA-02).
 ///
 /// # Errors
 /// `UnknownNic`: no NIC behind a VNet port has the source. `SpoofedSource`: the source is not an address of the
-/// NIC, which does not forward, or not one of the Internet's. `PlatformReserved`: a NIC talks to, or as, the platform.
+/// NIC, which does not forward, or not one of the Internet's. `UnsupportedProtocol`: ESP or AH in a profile without
+/// them (NET-01). `PlatformReserved`: a NIC talks to, or as, the platform.
 pub fn classify(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Sender, DropReason> {
+    let sender = sender(snapshot, port, key)?;
+    if matches!(key.protocol, Protocol::ESP | Protocol::AH) && !snapshot.carries_ipsec {
+        return Err(DropReason::UnsupportedProtocol);
+    }
+    match sender {
+        Sender::Nic(_) if is_reserved(key) => Err(DropReason::PlatformReserved),
+        _ => Ok(sender),
+    }
+}
+
+fn sender(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Sender, DropReason> {
     match snapshot.ports.get(port.index()) {
         Some(&Port::Nic(id)) => {
             let nic = snapshot.nics.get(id.index()).ok_or(DropReason::UnknownNic)?;
             if !nic.ip_forwarding && !nic.addresses.contains(&key.source) {
                 return Err(DropReason::SpoofedSource);
             }
-            unreserved(Sender::Nic(id), key)
+            Ok(Sender::Nic(id))
         }
         Some(&Port::Vnet(vnet)) => {
             let id = (snapshot
@@ -49,7 +66,7 @@ pub fn classify(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Send
                 .and_then(|vnet| vnet.nic_of(key.source)))
             .filter(|id| snapshot.nics[id.index()].port == port)
             .ok_or(DropReason::UnknownNic)?;
-            unreserved(Sender::Nic(id), key)
+            Ok(Sender::Nic(id))
         }
         Some(Port::Internet) => match &snapshot.internet {
             Some(internet) if internet.addresses.binary_search(&key.source).is_ok() => Ok(Sender::Internet),
@@ -70,9 +87,10 @@ impl Vnet {
     }
 }
 
-fn unreserved(sender: Sender, key: &FlowKey) -> Result<Sender, DropReason> {
-    if PLATFORM.contains(&key.destination) || PLATFORM.contains(&key.source) {
-        return Err(DropReason::PlatformReserved);
-    }
-    Ok(sender)
+/// The platform's addresses (VNET-08) and ports (NET-02).
+fn is_reserved(key: &FlowKey) -> bool {
+    let udp = key.protocol == Protocol::UDP;
+    PLATFORM.contains(&key.destination)
+        || PLATFORM.contains(&key.source)
+        || (udp && (key.source_port == HOST_PORT || (key.source_port, key.destination_port) == DHCP))
 }

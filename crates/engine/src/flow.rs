@@ -56,7 +56,7 @@ pub(crate) struct Seen {
     pub(crate) bytes: u32,
 }
 
-/// The table is full of established flows (NET-13).
+/// The NIC has as many flows as it may have, or the table is full of established ones (NET-13).
 #[derive(Debug)]
 pub(crate) struct Full;
 
@@ -85,6 +85,9 @@ pub(crate) struct Flows {
     closing_idle: u32,
     tick: u32,
     generation: u64,
+    /// By NIC: its records, and how many it may have.
+    per_nic: Vec<u32>,
+    most_per_nic: u32,
     /// Counts ticks and generations: a decision that carries the present one was checked against both. Never zero.
     stamp: u32,
 }
@@ -102,6 +105,8 @@ impl Flows {
             closing_idle: ticks(CLOSING_IDLE_NS),
             tick: 0,
             generation: 0,
+            per_nic: Vec::new(),
+            most_per_nic: 0,
             stamp: 1,
         }
     }
@@ -114,6 +119,10 @@ impl Flows {
         }
         self.stamp = self.stamp.wrapping_add(1).max(1);
         self.generation = generation;
+        self.most_per_nic = snapshot.flows_per_nic;
+        if self.per_nic.len() < snapshot.nics.len() {
+            self.per_nic.resize(snapshot.nics.len(), 0);
+        }
         if tick != self.tick {
             self.tick = tick;
             (0..CLASSES).for_each(|class| self.expire(class));
@@ -178,14 +187,22 @@ impl Flows {
         valid.then_some((decision, Slot(cold.peer)))
     }
 
-    /// Makes room for, and makes, the record of a flow that rules just allowed. `keep` is not evicted for it.
+    /// Makes room for, and makes, the record at `nic` of a flow that rules just allowed. `keep` is not evicted for it.
+    /// What the NIC may have at most is Azure's limit; what the table holds is ours.
     pub(crate) fn open(
         &mut self,
         port: PortId,
         key: &FlowKey,
+        nic: NicId,
         inbound: bool,
         keep: Option<Slot>,
     ) -> Result<Slot, Full> {
+        if self.is_at_limit(nic) {
+            (0..CLASSES).for_each(|class| self.expire(class));
+            if self.is_at_limit(nic) {
+                return Err(Full);
+            }
+        }
         if self.table.is_full() {
             self.evict(keep.map_or(NONE, |slot| slot.0))?;
         }
@@ -195,6 +212,10 @@ impl Flows {
             .ok_or(Full)?;
         let cold = &mut self.table.cold[slot as usize];
         (cold.inbound, cold.tick) = (inbound, self.tick);
+        self.table.hot[slot as usize].from = nic.0;
+        if let Some(count) = self.per_nic.get_mut(nic.index()) {
+            *count += 1;
+        }
         self.push(slot, HALF_OPEN);
         Ok(Slot(slot))
     }
@@ -202,11 +223,6 @@ impl Flows {
     /// Takes back an entry that [`Flows::open`] made for a packet that is dropped after all.
     pub(crate) fn close(&mut self, slot: Slot) {
         self.remove(slot.0);
-    }
-
-    /// Says whose record this is.
-    pub(crate) fn set_nic(&mut self, slot: Slot, nic: NicId) {
-        self.table.hot[slot.0 as usize].from = nic.0;
     }
 
     /// Keeps a decision of this generation: packets of `own` go to the NIC whose record is `peer`.
@@ -355,7 +371,17 @@ impl Flows {
         Err(Full)
     }
 
+    fn is_at_limit(&self, nic: NicId) -> bool {
+        self.per_nic
+            .get(nic.index())
+            .is_some_and(|&count| count >= self.most_per_nic)
+    }
+
     fn remove(&mut self, slot: u32) {
+        let nic = NicId(self.table.hot[slot as usize].from);
+        if let Some(count) = self.per_nic.get_mut(nic.index()) {
+            *count = count.saturating_sub(1);
+        }
         self.unlink(slot);
         self.table.remove(slot);
     }

@@ -213,9 +213,8 @@ fn remember(state: &mut State, arrival: &Arrival<'_>, ends: Ends<'_>) -> Result<
     let own = match (ends.own, ends.from) {
         (None, Some(nic)) => {
             let own = flows
-                .open(port, &headers.key, false, ends.record)
+                .open(port, &headers.key, nic, false, ends.record)
                 .map_err(|_| full(ends.from))?;
-            flows.set_nic(own, nic);
             Some(own)
         }
         (own, _) => own,
@@ -224,11 +223,8 @@ fn remember(state: &mut State, arrival: &Arrival<'_>, ends: Ends<'_>) -> Result<
     let record = match (ends.record, ends.hop.to) {
         // A NIC that talks to itself from and to one port: both its ends are one entry.
         (None, Some(_)) if (ends.hop.port, back) == (port, headers.key) => own,
-        (None, Some(nic)) => match flows.open(ends.hop.port, &back, true, own) {
-            Ok(record) => {
-                flows.set_nic(record, nic);
-                Some(record)
-            }
+        (None, Some(nic)) => match flows.open(ends.hop.port, &back, nic, true, own) {
+            Ok(record) => Some(record),
             Err(_) => {
                 if let (Some(own), None) = (own, ends.own) {
                     flows.close(own);

@@ -62,8 +62,8 @@ drop_reasons! {
     NotForNic: "the destination is not an address of the receiving NIC, and the NIC does not forward",
     /// filter, NSG-20
     NsgInbound: "an NSG rule at the receiving NIC or its subnet denies it",
-    /// route, VNET-08
-    PlatformReserved: "the address is reserved to the platform",
+    /// classify, VNET-08, NET-02
+    PlatformReserved: "the address or port is reserved to the platform",
     /// NET-04
     FragmentOutOfOrder: "a fragment arrived before the one it follows",
     /// NET-04

@@ -54,6 +54,10 @@ pub struct Snapshot {
     pub internet: Option<Internet>,
     /// `settings.fabricMtu` (NET-03): packets without DF, but not TCP super-packets, travel in fragments of this size.
     pub fabric_mtu: Option<u16>,
+    /// NET-13: connections a NIC may have in its records at once; each is one flow in and one out.
+    pub flows_per_nic: u32,
+    /// NET-01: ESP and AH are carried, since azure-2025.
+    pub carries_ipsec: bool,
 }
 
 /// A virtual network.

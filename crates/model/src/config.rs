@@ -109,6 +109,8 @@ object! {
         none_routes: Option<Vec<Cidr>> = "noneRoutes",
         /// Fragment packets without DF at this size; off when absent.
         fabric_mtu: Option<u16> = "fabricMtu",
+        /// Connections one NIC may have at once; 500000 when absent.
+        flows_per_nic: Option<u64> = "flowsPerNic",
     }
 }
 

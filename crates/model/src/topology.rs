@@ -70,6 +70,8 @@ pub struct Settings {
     pub none_routes: Option<Vec<IpNet>>,
     /// NET-03; None: off.
     pub fabric_mtu: Option<u16>,
+    /// NET-13: connections of one NIC.
+    pub flows_per_nic: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

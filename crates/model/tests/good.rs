@@ -132,7 +132,7 @@ fn says_what_has_no_effect_yet() {
         "vms.web.size",
     ];
     assert_eq!(notes, expected);
-    assert_eq!(loaded.notes[0].line, 26);
+    assert_eq!(loaded.notes[0].line, 27);
 }
 
 /// What was declared, written out and read again, is the same.

@@ -90,6 +90,8 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         public_addresses,
         internet: internet(topology, &owners),
         fabric_mtu: topology.settings.fabric_mtu,
+        flows_per_nic: topology.settings.flows_per_nic,
+        carries_ipsec: topology.profile == Profile::Azure2025,
     };
     Compiled {
         snapshot: Arc::new(snapshot),

@@ -23,6 +23,8 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         public_addresses,
         internet,
         fabric_mtu,
+        flows_per_nic,
+        carries_ipsec,
     } = snapshot;
     for fib in &mut fibs {
         fib.map_next_hops(|next_hop| ids.next_hop(next_hop));
@@ -46,6 +48,8 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
             addresses,
         }),
         fabric_mtu,
+        flows_per_nic,
+        carries_ipsec,
     }
 }
 

@@ -41,6 +41,10 @@ fn changed(previous: &Snapshot, next: &Snapshot) -> Vec<bool> {
         internet: _,
         // What may be too large is compared for each packet.
         fabric_mtu: _,
+        // For flows to come.
+        flows_per_nic: _,
+        // Asked of each packet of a new generation.
+        carries_ipsec: _,
     } = next;
     let mut changed = vec![false; vnets.len()];
     for (id, vnet) in vnets.iter().enumerate() {

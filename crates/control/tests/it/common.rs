@@ -20,6 +20,7 @@ pub(crate) fn lab(profile: Profile) -> Topology {
             tag_includes_default_route: true,
             none_routes: None,
             fabric_mtu: None,
+            flows_per_nic: 500_000,
         },
         vnets: Vec::new(),
         subnets: Vec::new(),

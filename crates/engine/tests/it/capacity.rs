@@ -4,6 +4,48 @@ use engine::{DropReason, Verdict, WorkerOptions};
 
 use crate::support::*;
 
+/// Shows: NET-13.
+#[test]
+fn a_nic_has_so_many_flows_and_no_more() {
+    let mut lab = Lab::new();
+    lab.snapshot.flows_per_nic = 10;
+    // Five each way, UDP that is still young: nothing may be evicted.
+    for port in 0..5 {
+        assert_eq!(lab.send(WEB, &udp(WEB_IP, OTHER_IP, (port, 2))), to(OTHER));
+        assert_eq!(lab.send(OTHER, &udp(OTHER_IP, WEB_IP, (100 + port, 3))), to(WEB));
+    }
+    lab.refused(
+        WEB,
+        &udp(WEB_IP, DB_IP, (99, 2)),
+        DropReason::FlowLimit,
+        Some(WEB),
+    );
+    lab.refused(P1, &udp(P1_IP, WEB_IP, (99, 2)), DropReason::FlowLimit, Some(WEB));
+    assert_eq!(lab.worker.stats().flows, 20, "a refused packet leaves no record");
+    // Known flows go on, replies too, and others do not feel it.
+    assert_eq!(lab.send(WEB, &udp(WEB_IP, OTHER_IP, (1, 2))), to(OTHER));
+    assert_eq!(lab.send(OTHER, &udp(OTHER_IP, WEB_IP, (2, 1))), to(WEB));
+    assert_eq!(lab.send(P1, &udp(P1_IP, P2_IP, (1, 2))), to(P2));
+    // What is over counts no more.
+    lab.pass(241);
+    assert_eq!(lab.send(WEB, &udp(WEB_IP, DB_IP, (99, 2))), to(NVA));
+}
+
+/// Shows: NET-13.
+#[test]
+fn a_connection_through_an_appliance_takes_two_of_its_flows() {
+    let mut lab = Lab::new();
+    lab.snapshot.flows_per_nic = 10;
+    let through = |lab: &mut Lab, port: u16| {
+        let packet = udp(WEB_IP, DB_IP, (port, 2));
+        (lab.send(WEB, &packet), lab.send(NVA, &packet))
+    };
+    for port in 0..5 {
+        assert_eq!(through(&mut lab, port), (to(NVA), to(DB)));
+    }
+    lab.refused(WEB, &udp(WEB_IP, DB_IP, (5, 2)), DropReason::FlowLimit, Some(NVA));
+}
+
 const LIMITED: Verdict = Verdict::Drop(DropReason::FlowLimit);
 
 fn small(flow_capacity: u32) -> Lab {

@@ -294,6 +294,97 @@ fn platform_reserved() {
     }
 }
 
+/// Shows: NET-02.
+#[test]
+fn ports_reserved_to_the_platform() {
+    let mut lab = Lab::new();
+    for (source, destination) in [
+        (WEB_IP.to_owned(), OTHER_IP.to_owned()),
+        (v6(WEB_IP), v6(OTHER_IP)),
+    ] {
+        for (ports, reserved) in [
+            ((68, 67), true),
+            ((65330, 53), true),
+            ((68, 53), false),
+            ((53, 65330), false),
+        ] {
+            let packet = udp(&source, &destination, ports);
+            if reserved {
+                lab.refused(WEB, &packet, DropReason::PlatformReserved, Some(WEB));
+            } else {
+                assert_eq!(lab.send(WEB, &packet), to(OTHER));
+            }
+        }
+        assert_eq!(
+            lab.send(WEB, &tcp(&source, &destination, (65330, 80), SYN)),
+            to(OTHER)
+        );
+        assert_eq!(
+            lab.send(WEB, &tcp(&source, &destination, (68, 67), SYN)),
+            to(OTHER)
+        );
+    }
+}
+
+/// An IP packet of any protocol between WEB and OTHER.
+fn of_protocol(protocol: u8) -> Vec<u8> {
+    let header = etherparse::Ipv4Header::new(
+        40,
+        64,
+        etherparse::IpNumber(protocol),
+        [10, 1, 0, 4],
+        [10, 1, 0, 5],
+    );
+    let mut bytes = Vec::new();
+    header.unwrap().write(&mut bytes).unwrap();
+    // Also a whole UDP header and the first of any other: what is refused is the protocol.
+    bytes.extend_from_slice(&[0, 1, 0, 2, 0, 40, 0, 0]);
+    bytes.resize(60, 0x50);
+    bytes
+}
+
+/// Shows: NET-01.
+#[test]
+fn only_tcp_udp_and_icmp_and_since_2025_ipsec() {
+    for carries_ipsec in [false, true] {
+        let mut lab = Lab::new();
+        lab.snapshot.carries_ipsec = carries_ipsec;
+        for protocol in 0..=255 {
+            let packet = of_protocol(protocol);
+            if matches!(protocol, 1 | 6 | 17) || (carries_ipsec && matches!(protocol, 50 | 51)) {
+                assert_eq!(lab.send(WEB, &packet), to(OTHER), "{protocol}");
+            } else {
+                lab.refused(WEB, &packet, DropReason::UnsupportedProtocol, Some(WEB));
+            }
+        }
+        for destination in ["224.0.0.5", "239.1.2.3", "255.255.255.255", "ff02::1", "ff05::2"] {
+            let source = if destination.contains(':') {
+                v6(WEB_IP)
+            } else {
+                WEB_IP.to_owned()
+            };
+            let packet = udp(&source, destination, (1, 2));
+            lab.refused(WEB, &packet, DropReason::UnsupportedProtocol, Some(WEB));
+        }
+        // The broadcast address of a subnet is nobody's.
+        lab.refused(
+            WEB,
+            &udp(WEB_IP, "10.1.0.255", (1, 2)),
+            DropReason::NoDestination,
+            Some(WEB),
+        );
+    }
+}
+
+/// Shows: NET-06.
+#[test]
+fn the_router_of_a_subnet_does_not_answer() {
+    let mut lab = Lab::new();
+    let packet = ping(WEB_IP, &router(WEB_IP), 1, false);
+    lab.refused(WEB, &packet, DropReason::NoDestination, Some(WEB));
+    assert_eq!(lab.worker.replies_mut().filled().len(), 0);
+}
+
 #[test]
 fn icmp_unrelated() {
     let mut lab = Lab::new();

@@ -254,6 +254,8 @@ fn fabric() -> Snapshot {
         ],
         nics,
         fabric_mtu: None,
+        flows_per_nic: 500_000,
+        carries_ipsec: true,
         filters: vec![],
         public_addresses,
         internet: Some(Internet {

@@ -20,6 +20,10 @@ use crate::config::{self, Config};
 use crate::problems::{Problems, join};
 use crate::topology::{ForwardedSemantics, Profile, Settings, Topology};
 
+/// NET-13, VNET-10.
+const FLOWS_PER_NIC: u32 = 500_000;
+/// A forwarding thread's table holds a million records.
+const MOST_FLOWS: u64 = 1_000_000;
 /// From what every IPv4 host takes to the MTU of a VM (NET-03).
 const FABRIC_MTU: std::ops::RangeInclusive<u16> = 576..=1500;
 
@@ -85,6 +89,9 @@ fn empty(config: &Config) -> Topology {
                 .none_routes
                 .map(|list| list.into_iter().map(|cidr| cidr.0).collect()),
             fabric_mtu: settings.fabric_mtu,
+            flows_per_nic: (settings.flows_per_nic)
+                .and_then(|flows| u32::try_from(flows).ok())
+                .unwrap_or(FLOWS_PER_NIC),
         },
         vnets: Vec::new(),
         subnets: Vec::new(),
@@ -120,12 +127,22 @@ fn lab(config: &Config, problems: &mut Problems) {
                 .help("such as 11111111-1111-1111-1111-111111111111");
         }
     }
-    if let Some(mtu) = config.settings.as_ref().and_then(|settings| settings.fabric_mtu) {
-        let target = join("settings", "fabricMtu");
-        if !FABRIC_MTU.contains(&mtu) {
-            problems
-                .error("Sim.Value", target, format!("{mtu} is not from 576 to 1500"))
-                .help("Azure's fabric fragments at 1400");
-        }
+    let Some(settings) = &config.settings else {
+        return;
+    };
+    if let Some(mtu) = settings.fabric_mtu.filter(|mtu| !FABRIC_MTU.contains(mtu)) {
+        let message = format!("{mtu} is not from 576 to 1500");
+        problems
+            .error("Sim.Value", join("settings", "fabricMtu"), message)
+            .help("Azure's fabric fragments at 1400");
+    }
+    if let Some(flows) = settings
+        .flows_per_nic
+        .filter(|flows| !(1..=MOST_FLOWS).contains(flows))
+    {
+        let message = format!("{flows} is not from 1 to {MOST_FLOWS}");
+        problems
+            .error("Sim.Value", join("settings", "flowsPerNic"), message)
+            .help("Azure's limit is 500000");
     }
 }
