@@ -125,6 +125,12 @@ pub(crate) enum Command {
     /// List the flows of a running lab.
     #[command(after_help = "Example:\n  peerlane flows hub-spoke")]
     Flows(LabArg),
+    /// Count what crossed each peering of a running lab, and what Azure would charge for it.
+    ///
+    /// Wire packets and IP bytes since the daemon started, as the peering's own VNet sees them. Prices are Azure's
+    /// published list prices in USD per 10^9 bytes, unless --prices names a list of your own.
+    #[command(after_help = "Example:\n  peerlane meter hub-spoke")]
+    Meter(MeterArgs),
     /// Print the JSON Schema of the lab file, or of a command's JSON output.
     #[command(after_help = "Examples:\n  peerlane schema > lab.schema.json\n  peerlane schema explain")]
     Schema(SchemaArgs),
@@ -150,6 +156,15 @@ pub(crate) struct FileArg {
 pub(crate) struct LabArg {
     #[arg(help = LAB_HELP)]
     pub(crate) lab: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MeterArgs {
+    #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
+    /// A price list: JSON, in the shape of crates/cli/data/peering-prices.json.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prices: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

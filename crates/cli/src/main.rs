@@ -6,6 +6,7 @@ mod diagnostics;
 mod failure;
 mod lab_ref;
 mod output;
+mod prices;
 mod probes;
 
 use std::env;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Test(args) => commands::test::test(&args, output),
         Command::Drops(args) => commands::counters::drops(&args, output),
         Command::Flows(args) => commands::counters::flows(&args, output),
+        Command::Meter(args) => commands::meter::meter(&args, output),
         Command::Schema(args) => commands::docs::schema(&args),
         Command::Completions(args) => commands::docs::completions(&args),
         Command::Man(args) => commands::docs::man(&args),

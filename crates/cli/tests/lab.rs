@@ -6,6 +6,7 @@
 )]
 
 mod lifecycle;
+mod meter;
 mod offline;
 mod programs;
 mod readme;

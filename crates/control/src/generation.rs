@@ -10,9 +10,9 @@ mod unchanged;
 use std::sync::Arc;
 
 use engine::Snapshot;
-use engine::snapshot::{NicId, PortId};
+use engine::snapshot::{NicId, PortId, VnetId};
 use model::Topology;
-use model::topology::NicIndex;
+use model::topology::{NicIndex, VnetIndex};
 
 use crate::compile::{Compiled, PortOwner, Provenance};
 use ids::Ids;
@@ -72,6 +72,12 @@ impl Generation {
     #[must_use]
     pub fn nic_index(&self, nic: NicId) -> Option<NicIndex> {
         self.ids.nics.position(nic.0).map(NicIndex)
+    }
+
+    /// The id of a VNet.
+    #[must_use]
+    pub fn vnet_id(&self, vnet: VnetIndex) -> VnetId {
+        VnetId(self.ids.vnets.id(vnet.0))
     }
 
     /// The id of a port, by its position among [`Provenance::ports`].

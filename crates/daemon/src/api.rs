@@ -70,6 +70,22 @@ pub struct Drop {
     pub bytes: u64,
 }
 
+/// One line of `GET /v1/meter`: what crossed a peering since the daemon started, as its own VNet sees it (PEER-37).
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Meter {
+    /// `vnet/peering`.
+    pub peering: String,
+    pub location: String,
+    pub remote_location: String,
+    /// Sent by the own VNet.
+    pub egress_bytes: u64,
+    pub egress_packets: u64,
+    /// Received by it.
+    pub ingress_bytes: u64,
+    pub ingress_packets: u64,
+}
+
 /// One line of `GET /v1/flows`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Drop, ErrorBody, Flow, LabFile, PortState, ProbeRequest, ProbeResult, State};
+use crate::api::{Drop, ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, ProbeResult, State};
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
 const BODY_LIMIT: usize = 64 << 20;
@@ -71,6 +71,14 @@ impl Client {
     /// See [`Client::state`].
     pub fn flows(&self) -> Result<Vec<Flow>, ClientError> {
         self.call(Method::GET, "/v1/flows", &())
+    }
+
+    /// What crossed each peering since the daemon started.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn meter(&self) -> Result<Vec<Meter>, ClientError> {
+        self.call(Method::GET, "/v1/meter", &())
     }
 
     /// # Errors

@@ -15,7 +15,7 @@ use lab::{LabSpec, Namespace};
 use packet::Protocol;
 use packet::key::unmapped;
 
-use crate::api::{Drop, Flow, LabFile, LabState, PortCounters, PortState, State};
+use crate::api::{Drop, Flow, LabFile, LabState, Meter, PortCounters, PortState, State};
 use crate::change::Hands;
 use crate::ports::Ports;
 use crate::probe::Prober;
@@ -158,6 +158,39 @@ impl Lab {
             .collect();
         flows.sort_by(|a, b| order(a).cmp(&order(b)));
         flows
+    }
+
+    /// What crossed each peering, summed over the workers. A peering with a classic VNet is one object for both
+    /// directions, so directions are told by their VNets.
+    pub(crate) async fn meter(&self) -> Vec<Meter> {
+        let stats = self.workers.stats().await;
+        let current = self.current();
+        let Generation {
+            topology, snapshot, ..
+        } = &current.generation;
+        let mut crossed = BTreeMap::new();
+        for stats in &stats {
+            for (peering, count) in snapshot.peerings.iter().zip(&stats.peerings) {
+                let sum = crossed.entry((peering.local, peering.remote)).or_insert((0, 0));
+                *sum = (sum.0 + count.packets, sum.1 + count.bytes);
+            }
+        }
+        let row = |peering: &model::topology::Peering| {
+            let [own, other] = [peering.from, peering.to].map(|vnet| current.generation.vnet_id(vnet));
+            let (from, to) = (&topology.vnets[peering.from.0], &topology.vnets[peering.to.0]);
+            let (egress_packets, egress_bytes) = crossed.get(&(own, other)).copied().unwrap_or_default();
+            let (ingress_packets, ingress_bytes) = crossed.get(&(other, own)).copied().unwrap_or_default();
+            Meter {
+                peering: format!("{}/{}", from.name, peering.name),
+                location: from.location.clone(),
+                remote_location: to.location.clone(),
+                egress_bytes,
+                egress_packets,
+                ingress_bytes,
+                ingress_packets,
+            }
+        };
+        topology.peerings.iter().map(row).collect()
     }
 
     /// Whether programs of the lab's file start in this namespace.

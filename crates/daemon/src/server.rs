@@ -16,7 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::api::{ErrorBody, Flow, LabFile, PortState, ProbeRequest, State};
+use crate::api::{ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, State};
 use crate::running::Lab;
 use crate::{api, probe};
 
@@ -131,6 +131,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/ports", get(ports))
         .route("/v1/drops", get(drops))
         .route("/v1/flows", get(flows))
+        .route("/v1/meter", get(meter))
         .route("/v1/lab", get(lab_file))
         .route("/v1/probe", post(run_probe))
         .route("/v1/stop", post(stop))
@@ -159,6 +160,10 @@ async fn drops(Extract(shared): Extract<Shared>) -> Json<Vec<api::Drop>> {
 
 async fn flows(Extract(shared): Extract<Shared>) -> Json<Vec<Flow>> {
     Json(shared.lab.flows().await)
+}
+
+async fn meter(Extract(shared): Extract<Shared>) -> Json<Vec<Meter>> {
+    Json(shared.lab.meter().await)
 }
 
 async fn lab_file(Extract(shared): Extract<Shared>) -> Json<LabFile> {

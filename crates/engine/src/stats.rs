@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 use packet::FlowKey;
 
 use crate::reason::DropReason;
-use crate::snapshot::{NicId, Snapshot};
+use crate::snapshot::{NicId, PeeringId, Snapshot};
 
 /// A copy of a worker's counters since it started.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     /// By [`NicId`]; `tx` and `rx` are the NIC's own view: sent into and received from the fabric.
     pub nics: Vec<NicStats>,
+    /// By [`PeeringId`]: what crossed it, from its local VNet to the remote one.
+    pub peerings: Vec<PeeringStats>,
     /// Only what is not zero.
     pub drops: Vec<DropCount>,
     /// The latest, oldest first; at most a few thousand.
@@ -27,6 +29,13 @@ pub struct NicStats {
     pub tx_bytes: u64,
     pub rx_packets: u64,
     pub rx_bytes: u64,
+}
+
+/// What crossed a peering in its direction (PEER-37).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeeringStats {
+    pub packets: u64,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +90,11 @@ struct Count {
     bytes: u64,
 }
 
-/// Running counters of a worker. Rows exist for every NIC of the newest snapshot seen.
+/// Running counters of a worker. Rows exist for every NIC and peering of the newest snapshot seen.
 #[derive(Debug)]
 pub(crate) struct Counters {
     nics: Vec<NicStats>,
+    peerings: Vec<PeeringStats>,
     /// By reason, row by row: row 0 is nobody's, row n + 1 that of NIC n.
     drops: Vec<[Count; DropReason::ALL.len()]>,
     recent: VecDeque<RecentDrop>,
@@ -94,6 +104,7 @@ impl Counters {
     pub(crate) fn new() -> Self {
         Self {
             nics: Vec::new(),
+            peerings: Vec::new(),
             drops: Vec::new(),
             recent: VecDeque::with_capacity(RECENT),
         }
@@ -107,6 +118,10 @@ impl Counters {
             self.drops
                 .resize(snapshot.nics.len() + 1, [Count::default(); DropReason::ALL.len()]);
         }
+        if self.peerings.len() < snapshot.peerings.len() {
+            self.peerings
+                .resize(snapshot.peerings.len(), PeeringStats::default());
+        }
     }
 
     #[inline]
@@ -118,6 +133,15 @@ impl Counters {
         if let Some(nic) = to.and_then(|nic| self.nics.get_mut(nic.index())) {
             nic.rx_packets += u64::from(packets);
             nic.rx_bytes += u64::from(bytes);
+        }
+    }
+
+    /// A packet crossed a peering. What is lost behind it has crossed it all the same.
+    #[inline]
+    pub(crate) fn crossed(&mut self, peering: Option<PeeringId>, packets: u32, bytes: u32) {
+        if let Some(peering) = peering.and_then(|peering| self.peerings.get_mut(peering.index())) {
+            peering.packets += u64::from(packets);
+            peering.bytes += u64::from(bytes);
         }
     }
 
@@ -179,6 +203,7 @@ impl Counters {
         }
         Stats {
             nics: self.nics.clone(),
+            peerings: self.peerings.clone(),
             drops,
             recent_drops: self.recent.iter().copied().collect(),
             ..Stats::default()

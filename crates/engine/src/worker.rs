@@ -190,6 +190,7 @@ impl Worker {
         let (packets, bytes) = (headers.wire_packets, headers.wire_bytes);
         self.counters
             .forwarded(Some(cached.from), Some(cached.to), packets, bytes);
+        self.counters.crossed(cached.peering, packets, bytes);
         Some(Verdict::Forward {
             port: out,
             nic: Some(cached.to),
@@ -233,6 +234,7 @@ impl Worker {
                     None => (packets, bytes),
                 };
                 self.counters.forwarded(None, path.hop.to, packets, bytes);
+                self.counters.crossed(path.hop.peering, packets, bytes);
                 (headers.wire_packets, headers.wire_bytes) = (packets, bytes);
                 Verdict::Forward {
                     port: path.hop.port,

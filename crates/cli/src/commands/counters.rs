@@ -9,7 +9,9 @@ use crate::output::{Cell, Output, Tone, View};
 
 /// Lost packets by reason and NIC.
 pub(crate) fn drops(args: &LabArg, output: Output) -> Outcome {
-    let drops = client(args)?.drops().map_err(lab_ref::unanswered)?;
+    let drops = client(args.lab.as_deref())?
+        .drops()
+        .map_err(lab_ref::unanswered)?;
     output.show(&drops, |_| View {
         header: vec!["Reason", "NIC", "Packets", "Bytes"],
         rows: drops
@@ -30,7 +32,9 @@ pub(crate) fn drops(args: &LabArg, output: Output) -> Outcome {
 
 /// The records of the flow tables.
 pub(crate) fn flows(args: &LabArg, output: Output) -> Outcome {
-    let flows = client(args)?.flows().map_err(lab_ref::unanswered)?;
+    let flows = client(args.lab.as_deref())?
+        .flows()
+        .map_err(lab_ref::unanswered)?;
     output.show(&flows, |_| View {
         header: vec![
             "NIC",
@@ -63,6 +67,6 @@ pub(crate) fn flows(args: &LabArg, output: Output) -> Outcome {
     Ok(exit::SUCCESS)
 }
 
-fn client(args: &LabArg) -> Result<Client, crate::failure::Failure> {
-    lab_ref::connect(&lab_ref::running(&LabRef::parse(args.lab.as_deref()))?)
+pub(crate) fn client(lab: Option<&str>) -> Result<Client, crate::failure::Failure> {
+    lab_ref::connect(&lab_ref::running(&LabRef::parse(lab))?)
 }

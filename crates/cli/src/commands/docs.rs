@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs};
 use crate::commands::explain::Explained;
 use crate::commands::test::TestRow;
-use crate::commands::{doctor, run};
+use crate::commands::{doctor, meter, run};
 use crate::diagnostics::Validation;
 use crate::failure::{Failure, Outcome, exit};
 use crate::output::write_out;
@@ -43,9 +43,10 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "doctor" => generator.root_schema_for::<doctor::Report>(),
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
+        "meter" => generator.root_schema_for::<Vec<meter::Charge>>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, test, doctor, drops and flows",
+                "there are validate, up, down, list, routes, rules, explain, peerings, test, doctor, drops, flows and meter",
             ));
         }
     };

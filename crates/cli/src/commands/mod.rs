@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod inspect;
+pub(crate) mod meter;
 pub(crate) mod path_view;
 pub(crate) mod run;
 pub(crate) mod test;
