@@ -1,4 +1,5 @@
-//! Between steps 3 and 4: later fragments, which have no ports, share the fate of their first (NET-04).
+//! Between steps 3 and 4: later fragments, which have no ports, share the fate of their first (NET-04). Each has to begin
+//! where the one before it ended, so none overlaps another, and what the receiver puts together is what was decided on.
 //! Reads: the sending port, addresses, protocol and identification. Writes: a bounded table of datagrams in progress.
 //! Ends with: `FragmentOrphan`, `FragmentOutOfOrder`, or whatever ended the first fragment.
 
@@ -10,8 +11,10 @@ use crate::route::Hop;
 use crate::snapshot::{NicId, PortId};
 use crate::stats::Lost;
 
-/// Datagrams that may share one place in the table; the oldest makes room.
+/// Datagrams that may share one place in the table.
 const WAYS: usize = 8;
+/// Of these, how many one port may have: its oldest makes room then, so that a flood leaves room for others.
+const WAYS_OF_A_PORT: usize = 4;
 /// 1,024 datagrams in progress: a burst of fragmented datagrams from every NIC of a large lab.
 const SETS: usize = 128;
 /// RFC 791 and Linux give up a datagram after 30 s.
@@ -24,6 +27,7 @@ struct Datagram {
     destination: u128,
     identification: u32,
     port: PortId,
+    /// Zero in IPv6, where fragments of one datagram may name different ones (RFC 8200 4.5).
     protocol: u8,
 }
 
@@ -51,6 +55,22 @@ impl Fragments {
         }
     }
 
+    /// Whether a first fragment repeats that of a datagram in progress. In IPv6 that is an overlap, and ends the datagram
+    /// (RFC 5722); in IPv4, with so few identifications, it is the next datagram of that number.
+    pub(crate) fn repeats(
+        &mut self,
+        port: PortId,
+        headers: &Headers,
+        identification: u32,
+        now_ns: u64,
+    ) -> bool {
+        if !headers.ipv6 {
+            return false;
+        }
+        let way = self.way(&Datagram::of(port, headers, identification));
+        way.and_then(Option::take).is_some_and(|way| way.is_alive(now_ns))
+    }
+
     /// Remembers what became of a first fragment.
     pub(crate) fn begin(
         &mut self,
@@ -65,12 +85,7 @@ impl Fragments {
         }
         let datagram = Datagram::of(port, headers, identification);
         let set = &mut self.sets[datagram.set(&self.hasher)];
-        let same = set
-            .iter()
-            .position(|way| way.is_some_and(|way| way.datagram == datagram));
-        let oldest = || (0..WAYS).min_by_key(|&way| set[way].map_or(0, |way| way.since_ns + 1));
-        let way = same.or_else(oldest).unwrap_or_default();
-        set[way] = Some(Progress {
+        set[room(set, &datagram)] = Some(Progress {
             datagram,
             next: payload(headers),
             since_ns: now_ns,
@@ -99,15 +114,8 @@ impl Fragments {
             return Err(orphan);
         };
         let datagram = Datagram::of(port, headers, identification);
-        let set = self.sets.get_mut(datagram.set(&self.hasher)).ok_or(orphan)?;
-        let way = set
-            .iter_mut()
-            .find(|way| way.is_some_and(|way| way.datagram == datagram))
-            .ok_or(orphan)?;
-        let progress = way
-            .take()
-            .filter(|way| now_ns.saturating_sub(way.since_ns) <= LIFETIME_NS);
-        let progress = progress.ok_or(orphan)?;
+        let way = self.way(&datagram).ok_or(orphan)?;
+        let progress = way.take().filter(|way| way.is_alive(now_ns)).ok_or(orphan)?;
         if u32::from(offset) != progress.next {
             return Err(Lost {
                 reason: DropReason::FragmentOutOfOrder,
@@ -122,6 +130,31 @@ impl Fragments {
         }
         progress.fate
     }
+
+    fn way(&mut self, datagram: &Datagram) -> Option<&mut Option<Progress>> {
+        let set = self.sets.get_mut(datagram.set(&self.hasher))?;
+        set.iter_mut()
+            .find(|way| way.is_some_and(|way| way.datagram == *datagram))
+    }
+}
+
+impl Progress {
+    fn is_alive(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.since_ns) <= LIFETIME_NS
+    }
+}
+
+/// Where a datagram goes: its own place, an empty one, or the oldest's, of its port where that has its share.
+fn room(set: &[Option<Progress>; WAYS], datagram: &Datagram) -> usize {
+    let mut ways = set.iter();
+    if let Some(same) = ways.position(|way| way.is_some_and(|way| way.datagram == *datagram)) {
+        return same;
+    }
+    let of_port = |way: &Progress| way.datagram.port == datagram.port;
+    let full = set.iter().flatten().filter(|way| of_port(way)).count() >= WAYS_OF_A_PORT;
+    let candidates = (0..WAYS).filter(|&way| !full || set[way].as_ref().is_some_and(of_port));
+    let oldest = candidates.min_by_key(|&way| set[way].map_or(0, |way| way.since_ns + 1));
+    oldest.unwrap_or_default()
 }
 
 impl Datagram {
@@ -131,7 +164,7 @@ impl Datagram {
             destination: headers.key.destination,
             identification,
             port,
-            protocol: headers.protocol.0,
+            protocol: if headers.ipv6 { 0 } else { headers.protocol.0 },
         }
     }
 

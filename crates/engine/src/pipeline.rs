@@ -59,6 +59,14 @@ pub(crate) fn forward(state: &mut State, arrival: &Arrival<'_>, packet: &mut Pac
     let from = sender.nic();
     let fate = match (headers.fragment, headers.quoted) {
         (Fragment::Later { .. }, _) => state.fragments.follow(port, headers, from, now_ns),
+        (Fragment::First { identification }, _)
+            if state.fragments.repeats(port, headers, identification, now_ns) =>
+        {
+            return Err(Lost {
+                reason: DropReason::FragmentOutOfOrder,
+                nic: from,
+            });
+        }
         (_, Some(quoted)) => related(state, arrival, sender, &quoted),
         (_, None) => decide(state, arrival, sender),
     };

@@ -65,7 +65,7 @@ drop_reasons! {
     /// classify, VNET-08, NET-02
     PlatformReserved: "the address or port is reserved to the platform",
     /// NET-04
-    FragmentOutOfOrder: "a fragment arrived before the one it follows",
+    FragmentOutOfOrder: "a fragment does not begin where the one before it ended",
     /// NET-04
     FragmentOrphan: "a later fragment of a datagram whose first fragment was never seen",
     /// filter

@@ -8,6 +8,8 @@ mod drops;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
+mod fragment_model;
+#[cfg(test)]
 mod fragments;
 #[cfg(test)]
 mod index;

@@ -461,3 +461,23 @@ pub(crate) fn in_fragments(nic: NicId, mtu: u16) -> Verdict {
         fragment: Some(mtu),
     }
 }
+
+/// A whole packet made a fragment of something larger.
+pub(crate) fn fragment(whole: &[u8], offset: u16, more: bool, identification: u32) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    if whole[0] >> 4 == 4 {
+        let field = offset / 8 | if more { 0x2000 } else { 0 };
+        bytes[4..6].copy_from_slice(&(identification as u16).to_be_bytes());
+        bytes[6..8].copy_from_slice(&field.to_be_bytes());
+        renew_checksum(&mut bytes);
+        return bytes;
+    }
+    let mut header = vec![bytes[6], 0];
+    header.extend_from_slice(&(offset | u16::from(more)).to_be_bytes());
+    header.extend_from_slice(&identification.to_be_bytes());
+    bytes[6] = 44;
+    bytes.splice(40..40, header);
+    let length = u16::try_from(bytes.len() - 40).unwrap();
+    bytes[4..6].copy_from_slice(&length.to_be_bytes());
+    bytes
+}
