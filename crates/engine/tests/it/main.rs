@@ -12,6 +12,8 @@ mod fragment_model;
 #[cfg(test)]
 mod fragments;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod index;
 #[cfg(test)]
 mod shadow;
