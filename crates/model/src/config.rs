@@ -30,6 +30,8 @@ object! {
         subscriptions: IndexMap<String, Subscription> = "subscriptions",
         /// Who may do what.
         principals: IndexMap<String, Principal> = "principals",
+        /// Custom roles by name, beside Azure's own.
+        roles: IndexMap<String, RoleDefinition> = "roles",
         /// Virtual networks by name.
         vnets: IndexMap<String, Vnet> = "vnets",
         /// Peerings; each entry is one direction, or both as 'hub <-> spoke1'.
@@ -111,6 +113,8 @@ object! {
         fabric_mtu: Option<u16> = "fabricMtu",
         /// Connections one NIC may have at once; 500000 when absent.
         flows_per_nic: Option<u64> = "flowsPerNic",
+        /// Limits other than the profile's, by name, such as `peeringsPerVirtualNetwork: 10`.
+        limits: IndexMap<String, u64> = "limits",
     }
 }
 
@@ -132,17 +136,27 @@ object! {
         /// The directory the principal belongs to.
         tenant: Option<String> = "tenant",
         /// What it may do where.
-        roles: Vec<Role> = "roles",
+        roles: Vec<RoleAssignment> = "roles",
     }
 }
 
 object! {
     /// A role at a scope.
-    Role {
-        /// Such as Network Contributor.
+    RoleAssignment {
+        /// Owner, Contributor, Reader, Network Contributor, Classic Network Contributor, or one of 'roles'.
         role: String = "role",
-        /// A subscription, resource group or object.
+        /// A subscription, a resource group, a VNet or another object, by its name or ARM id; what it holds is included.
         scope: String = "scope",
+    }
+}
+
+object! {
+    /// A custom role.
+    RoleDefinition {
+        /// Such as Microsoft.Network/virtualNetworks/peer/action; '*' stands for anything.
+        actions: Vec<String> = "actions",
+        /// Taken away from 'actions'.
+        not_actions: Vec<String> = "notActions",
     }
 }
 
@@ -211,8 +225,18 @@ object! {
         principal: Option<String> = "as",
         /// Follows from the other direction unless Disconnected is given.
         peering_state: Option<PeeringState> = "peeringState",
-        /// What is peered, where it differs from the remote VNet's space (azure-2025).
+        /// What is peered, where it differs from the remote VNet's space (azure-2025), or what was, if that VNet is gone.
         remote_address_space: Vec<Cidr> = "remoteAddressSpace",
+        /// False peers the named subnets only (azure-2025); true when absent.
+        peer_complete_vnets: Option<bool> = "peerCompleteVnets",
+        /// Of subnet peering: only the IPv6 ranges are peered; false when absent.
+        enable_only_ipv6_peering: Option<bool> = "enableOnlyIPv6Peering",
+        /// Of subnet peering: subnets of 'from'.
+        local_subnet_names: Vec<String> = "localSubnetNames",
+        /// Of subnet peering: subnets of 'to'.
+        remote_subnet_names: Vec<String> = "remoteSubnetNames",
+        /// A remote gateway that is not provisioned does not stand in the way of 'useRemoteGateways' (azure-2025).
+        do_not_verify_remote_gateways: Option<bool> = "doNotVerifyRemoteGateways",
     }
 }
 

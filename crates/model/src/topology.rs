@@ -42,6 +42,8 @@ pub struct Topology {
     pub vnets: Vec<Vnet>,
     pub subnets: Vec<Subnet>,
     pub peerings: Vec<Peering>,
+    /// Beside `peerings`: those to VNets that are gone.
+    pub orphaned_peerings: Vec<OrphanedPeering>,
     pub route_tables: Vec<RouteTable>,
     pub nsgs: Vec<Nsg>,
     pub asgs: Vec<Asg>,
@@ -133,12 +135,43 @@ pub struct Peering {
     pub allow_forwarded_traffic: bool,
     pub allow_gateway_transit: bool,
     pub use_remote_gateways: bool,
-    /// What is peered; drives the peering routes (PEER-18).
+    /// What is peered; drives the peering routes (PEER-18). Of subnet peering: the ranges of the remote subnets.
     pub remote_address_space: Vec<IpNet>,
+    /// What would be peered now: the remote VNet's space, or its subnets' ranges (`remoteVirtualNetworkAddressSpace`).
+    pub remote_current_space: Vec<IpNet>,
+    /// Subnet peering (PEER-40); None: the whole VNets are peered.
+    pub subnets: Option<PeeredSubnets>,
+    pub do_not_verify_remote_gateways: bool,
     /// The two VNets lie in different regions.
     pub global: bool,
     /// The peering of the other direction, where it exists.
     pub reverse: Option<PeeringIndex>,
+}
+
+/// Which subnets a peering joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeeredSubnets {
+    /// Of the owner.
+    pub local: Vec<SubnetIndex>,
+    /// Of the remote VNet.
+    pub remote: Vec<SubnetIndex>,
+    /// `enableOnlyIPv6Peering`.
+    pub only_ipv6: bool,
+}
+
+/// A peering whose remote VNet was deleted: Disconnected, carrying nothing, and still in the way of others (PEER-05, PEER-14).
+#[derive(Clone, Debug)]
+pub struct OrphanedPeering {
+    pub name: String,
+    pub from: VnetIndex,
+    /// The VNet there was.
+    pub to: String,
+    pub allow_virtual_network_access: bool,
+    pub allow_forwarded_traffic: bool,
+    pub allow_gateway_transit: bool,
+    pub use_remote_gateways: bool,
+    /// What was peered.
+    pub remote_address_space: Vec<IpNet>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,5 @@
 //! Operations on a lab: what they lead to, and what refuses them.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test may panic, its functions too"
-)]
+#![expect(clippy::panic, reason = "a test may panic, its functions too")]
 
 use model::change::{self, Changed, Operation};
 use model::config::{Config, Peering};

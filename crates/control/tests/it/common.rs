@@ -25,6 +25,7 @@ pub(crate) fn lab(profile: Profile) -> Topology {
         vnets: Vec::new(),
         subnets: Vec::new(),
         peerings: Vec::new(),
+        orphaned_peerings: Vec::new(),
         route_tables: Vec::new(),
         nsgs: Vec::new(),
         asgs: Vec::new(),
@@ -107,6 +108,9 @@ pub(crate) fn peer(topology: &mut Topology, a: VnetIndex, b: VnetIndex) -> [Peer
             allow_gateway_transit: false,
             use_remote_gateways: false,
             remote_address_space: topology.vnets[to.0].address_space.clone(),
+            remote_current_space: topology.vnets[to.0].address_space.clone(),
+            subnets: None,
+            do_not_verify_remote_gateways: false,
             global: false,
             reverse: Some(PeeringIndex(reverse)),
         });

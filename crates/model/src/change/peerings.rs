@@ -132,8 +132,7 @@ pub(super) fn delete(config: &mut Config, vnet: &str, name: &str) -> Result<(), 
 
 /// A peering of whole VNets, which it is when absent.
 pub(super) fn complete(peering: &Peering) -> bool {
-    let _ = peering;
-    true
+    peering.peer_complete_vnets.unwrap_or(true)
 }
 
 pub(super) fn object(entry: &PeeringEntry) -> Option<&Peering> {

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use ipnet::IpNet;
 
-use super::peerings::{object, write_out};
+use super::peerings::{complete, object, write_out};
 use super::section::{missing, position, same, spelled};
 use super::{Refusal, in_use, section};
 use crate::config::{Cidr, Config, Peering, PeeringEntry, PeeringState, Profile, Subnet, Vnet};
@@ -220,11 +220,21 @@ fn peered_spaces(config: &Config, name: &str) -> Vec<(usize, Vec<IpNet>)> {
     let Some(vnet) = position(&config.vnets, name).map(|index| &config.vnets[index]) else {
         return Vec::new();
     };
+    let space = |peering: &Peering| -> Vec<IpNet> {
+        if complete(peering) {
+            return vnet.address_space.iter().map(|cidr| cidr.0).collect();
+        }
+        let only_ipv6 = peering.enable_only_ipv6_peering.unwrap_or(false);
+        let names = peering.remote_subnet_names.iter();
+        let subnets = names.filter_map(|name| section::value(&vnet.subnets, name));
+        let ranges = subnets.flat_map(prefixes);
+        ranges
+            .filter(|prefix| !only_ipv6 || prefix.addr().is_ipv6())
+            .collect()
+    };
     let objects = config.peerings.iter().enumerate();
     let to_it = objects.filter_map(|(at, entry)| Some((at, object(entry).filter(|it| same(&it.to, name))?)));
-    to_it
-        .map(|(at, _)| (at, vnet.address_space.iter().map(|cidr| cidr.0).collect()))
-        .collect()
+    to_it.map(|(at, peering)| (at, space(peering))).collect()
 }
 
 fn prefixes(subnet: &Subnet) -> impl Iterator<Item = IpNet> + '_ {

@@ -6,7 +6,10 @@ mod members;
 mod names;
 mod nics;
 mod nsgs;
+mod peering_overlaps;
+mod peering_pairs;
 mod peering_states;
+mod peering_subnets;
 mod peerings;
 mod ranges;
 mod routes;
@@ -14,9 +17,11 @@ mod rule_fields;
 mod tags;
 mod vnets;
 
+use indexmap::IndexMap;
 use names::Names;
 
 use crate::config::{self, Config};
+use crate::limits::{Limit, Limits};
 use crate::problems::{Problems, join};
 use crate::topology::{ForwardedSemantics, Profile, Settings, Topology};
 
@@ -30,6 +35,7 @@ const FABRIC_MTU: std::ops::RangeInclusive<u16> = 576..=1500;
 /// What the file declares, and where its names lead.
 pub(crate) struct Scope<'a> {
     config: &'a Config,
+    limits: Limits<'a>,
     subscriptions: Names,
     principals: Names,
     vnets: Names,
@@ -42,8 +48,17 @@ pub(crate) struct Scope<'a> {
 
 /// The result is of use only when no problem was recorded.
 pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
+    let mut topology = empty(config);
+    let none = IndexMap::new();
     let scope = Scope {
         config,
+        limits: Limits {
+            profile: topology.profile,
+            given: config
+                .settings
+                .as_ref()
+                .map_or(&none, |settings| &settings.limits),
+        },
         subscriptions: Names::new("subscription", config.subscriptions.keys()),
         principals: Names::new("principal", config.principals.keys()),
         vnets: Names::new("VNet", config.vnets.keys()),
@@ -55,7 +70,6 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
             config.application_security_groups.keys(),
         ),
     };
-    let mut topology = empty(config);
     lab(config, problems);
     routes::check(&scope, &mut topology, problems);
     nsgs::check(&scope, &mut topology, problems);
@@ -75,10 +89,7 @@ fn empty(config: &Config) -> Topology {
             .resource_group
             .clone()
             .unwrap_or_else(|| config.name.clone()),
-        profile: match config.profile.unwrap_or_default() {
-            config::Profile::Azure2018 => Profile::Azure2018,
-            config::Profile::Azure2025 => Profile::Azure2025,
-        },
+        profile: profile(config),
         settings: Settings {
             forwarded_semantics: match settings.forwarded_semantics.unwrap_or_default() {
                 config::ForwardedSemantics::Drop => ForwardedSemantics::Drop,
@@ -96,6 +107,7 @@ fn empty(config: &Config) -> Topology {
         vnets: Vec::new(),
         subnets: Vec::new(),
         peerings: Vec::new(),
+        orphaned_peerings: Vec::new(),
         route_tables: Vec::new(),
         nsgs: Vec::new(),
         asgs: Vec::new(),
@@ -103,6 +115,13 @@ fn empty(config: &Config) -> Topology {
         vms: Vec::new(),
         internet: None,
         tests: Vec::new(),
+    }
+}
+
+fn profile(config: &Config) -> Profile {
+    match config.profile.unwrap_or_default() {
+        config::Profile::Azure2018 => Profile::Azure2018,
+        config::Profile::Azure2025 => Profile::Azure2025,
     }
 }
 
@@ -144,5 +163,34 @@ fn lab(config: &Config, problems: &mut Problems) {
         problems
             .error("Sim.Value", join("settings", "flowsPerNic"), message)
             .help("Azure's limit is 500000");
+    }
+    for (name, given) in &settings.limits {
+        limit(config, name, *given, problems);
+    }
+}
+
+/// A limit may be set to what support would set it to, and not higher.
+fn limit(config: &Config, name: &str, given: u64, problems: &mut Problems) {
+    let target = format!("settings.limits.{name}");
+    let Some(limit) = Limit::ALL.iter().find(|limit| limit.name() == name) else {
+        let problem = problems
+            .error(
+                "Sim.UnknownField",
+                target,
+                format!("there is no limit '{}'", crate::words::shown(name)),
+            )
+            .on_key();
+        let known = Limit::ALL.iter().map(|limit| limit.name());
+        match crate::words::closest(name, known.clone()) {
+            Some(near) => problem.help(format!("did you mean '{near}'?")),
+            None => problem.help(format!("known here: {}", known.collect::<Vec<_>>().join(", "))),
+        };
+        return;
+    };
+    let [_, most] = limit.numbers(profile(config));
+    if given > most {
+        problems
+            .error(limit.code(), target, format!("{name} cannot be more than {most}"))
+            .help("lower it");
     }
 }

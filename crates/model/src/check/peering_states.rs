@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
+use crate::check::peering_overlaps::current_space;
 use crate::check::peerings::Declared;
 use crate::config;
 use crate::problems::Problems;
@@ -20,7 +21,7 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
             kept.push(one);
         }
     }
-    let disconnected = |one: &Declared| one.given.peering_state == Some(config::PeeringState::Disconnected);
+    let disconnected = Declared::disconnected;
     for one in &kept {
         let reverse = by_ends.get(&(one.to, one.from)).map(|index| kept[*index]);
         let (from, to) = (&topology.vnets[one.from], &topology.vnets[one.to]);
@@ -31,9 +32,10 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
             None if to.classic => PeeringState::Connected,
             None => PeeringState::Initiated,
         };
-        let space: Vec<IpNet> = match one.given.remote_address_space.as_slice() {
-            [] => to.address_space.clone(),
-            given => given.iter().map(|cidr| cidr.0).collect(),
+        let current = current_space(one, topology);
+        let space = match one.stale_space() {
+            stale if stale.is_empty() => current.clone(),
+            stale => stale,
         };
         let reverse_index = by_ends.get(&(one.to, one.from)).map(|index| PeeringIndex(*index));
         given_state(one, reverse, state, topology, problems);
@@ -48,6 +50,9 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
             allow_gateway_transit: one.given.allow_gateway_transit.unwrap_or(false),
             use_remote_gateways: one.given.use_remote_gateways.unwrap_or(false),
             remote_address_space: space,
+            remote_current_space: current,
+            subnets: one.subnets.clone(),
+            do_not_verify_remote_gateways: one.given.do_not_verify_remote_gateways.unwrap_or(false),
             global: from.location != to.location,
             reverse: reverse_index,
         };
@@ -68,7 +73,10 @@ fn given_state(
     problems: &mut Problems,
 ) {
     let shown = one.shown(topology);
-    if topology.profile == Profile::Azure2018 && !one.given.remote_address_space.is_empty() {
+    if topology.profile == Profile::Azure2018
+        && !one.disconnected()
+        && !one.given.remote_address_space.is_empty()
+    {
         problems
             .error(
                 "Sim.PEER-18",
@@ -79,7 +87,7 @@ fn given_state(
     }
     if topology.profile == Profile::Azure2025
         && let Some(back) = reverse
-        && back.given.peering_state == Some(config::PeeringState::Disconnected)
+        && back.disconnected()
     {
         let message = format!(
             "Cannot create or update peering {shown} because remote peering {} referencing parent virtual network {} \
@@ -124,7 +132,7 @@ fn sync_levels(topology: &mut Topology) {
     let stale: Vec<bool> = topology
         .peerings
         .iter()
-        .map(|it| sorted(&it.remote_address_space) != sorted(&topology.vnets[it.to.0].address_space))
+        .map(|it| sorted(&it.remote_address_space) != sorted(&it.remote_current_space))
         .collect();
     for (index, peering) in topology.peerings.iter_mut().enumerate() {
         let remote = peering.reverse.is_some_and(|reverse| stale[reverse.0]);

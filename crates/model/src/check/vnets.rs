@@ -10,6 +10,7 @@ use crate::check::names::{self, LONGEST_INTERFACE, Names};
 use crate::check::ranges::{Sorted, forbidden};
 use crate::config;
 use crate::endpoint::INTERNET;
+use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::topology::{
     NsgIndex, PortNamespace, Profile, RouteTableIndex, Subnet, SubnetIndex, Topology, Vnet, VnetIndex,
@@ -17,8 +18,8 @@ use crate::topology::{
 };
 use crate::words::shown;
 
-/// VNET-10: the most both profiles allow.
-pub(crate) const MOST_VNETS: usize = 1000;
+/// A bound on what pairs of VNets cost; four subscriptions as full as VNET-10 lets them be.
+pub(crate) const MOST_VNETS_OF_A_LAB: usize = 4000;
 
 /// GW-01.
 pub(crate) const GATEWAY_SUBNET: &str = "GatewaySubnet";
@@ -34,15 +35,6 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
     for (index, (name, vnet)) in scope.config.vnets.iter().enumerate() {
         let at = join("vnets", name);
         names::resource_name(name, &at, true, problems);
-        if index == MOST_VNETS {
-            problems
-                .error(
-                    "VnetCountLimitReached",
-                    &at,
-                    format!("a subscription holds at most {MOST_VNETS} VNets"),
-                )
-                .on_key();
-        }
         let subnets = subnets(scope, vnet, VnetIndex(index), &at, topology, problems);
         let resolved = Vnet {
             name: name.clone(),
@@ -61,7 +53,33 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
         topology.vnets.push(resolved);
         subscription(scope, vnet, index, &at, topology, problems);
     }
+    counts(scope, topology, problems);
     ports(topology, problems);
+}
+
+/// VNET-10: VNets of a subscription, and subnets of a VNet.
+fn counts(scope: &Scope<'_>, topology: &Topology, problems: &mut Problems) {
+    let (vnets, subnets) = (
+        scope.limits.most(Limit::VirtualNetworks),
+        scope.limits.most(Limit::Subnets),
+    );
+    let mut held: HashMap<&str, usize> = HashMap::new();
+    for (index, vnet) in topology.vnets.iter().enumerate() {
+        let at = join("vnets", &vnet.name);
+        let held = held.entry(&vnet.subscription).or_default();
+        *held += 1;
+        if *held == vnets + 1 {
+            let message = format!("a subscription holds at most {vnets} VNets");
+            problems.error("VnetCountLimitReached", &at, message).on_key();
+        } else if index == MOST_VNETS_OF_A_LAB {
+            let message = format!("a lab holds at most {MOST_VNETS_OF_A_LAB} VNets");
+            problems.error("VnetCountLimitReached", &at, message).on_key();
+        }
+        if vnet.subnets.len() > subnets {
+            let message = format!("virtual network {} has more than {subnets} subnets", vnet.name);
+            problems.error(Limit::Subnets.code(), at, message).on_key();
+        }
+    }
 }
 
 /// `West US 2` and `westus2` are the same place.
