@@ -7,6 +7,7 @@ pub mod present;
 pub mod rib;
 pub mod rules;
 pub mod select;
+mod subnet_peering;
 pub mod tags;
 
 pub use compile::{Compiled, compile};

@@ -127,7 +127,8 @@ fn port(owner: &PortOwner) -> Port {
     }
 }
 
-/// Connected peerings (PEER-07), and the local VNet and object of each.
+/// Connected peerings (PEER-07), and the local VNet and object of each. A subnet peering has a second one that lets nothing
+/// pass, for the routes of what it does not join (PEER-40).
 fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)>) {
     let mut ids = Vec::new();
     for (index, peering) in topology.peerings.iter().enumerate() {
@@ -141,7 +142,10 @@ fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)
     }
     let position: HashMap<(VnetIndex, PeeringIndex), usize> =
         ids.iter().enumerate().map(|(at, &key)| (key, at)).collect();
-    let compiled = ids.iter().map(|&(local, index)| {
+    let open = ids.len();
+    let subnets = |index: PeeringIndex| topology.peerings[index.0].subnets.is_some();
+    ids.extend(ids.clone().into_iter().filter(|(_, index)| subnets(*index)));
+    let compiled = ids.iter().enumerate().map(|(id, &(local, index))| {
         let own = &topology.peerings[index.0];
         let remote = if own.from == local { own.to } else { own.from };
         let reverse_index = own.reverse.unwrap_or(index);
@@ -151,8 +155,9 @@ fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)
             remote: VnetId(dense(remote.0)),
             reverse: position.get(&(remote, reverse_index)).map(|&at| peering_id(at)),
             // PEER-20: azure-2025 only takes the ranges out of the tag.
-            access: topology.profile == Profile::Azure2025
-                || (own.allow_virtual_network_access && theirs.allow_virtual_network_access),
+            access: id < open
+                && (topology.profile == Profile::Azure2025
+                    || (own.allow_virtual_network_access && theirs.allow_virtual_network_access)),
             forwarded_accepted: topology.settings.forwarded_semantics == ForwardedSemantics::Tag
                 || theirs.allow_forwarded_traffic,
         }

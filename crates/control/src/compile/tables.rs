@@ -16,10 +16,14 @@ use packet::key::mapped;
 use super::{FilterOrigin, Provenance, dense, peering_id, prefix};
 use crate::rib::{Rib, Route, RouteType, scope};
 use crate::rules::{Expanded, NamedRule, Place, asg_members, engine_rule, expand, ordered};
+use crate::subnet_peering::{closed, leads_nowhere};
 use crate::tags::{Tags, tag_scope, virtual_network};
 
-/// Subnets with the same VNet and route table share a FIB and the meaning of tags.
-type PlaceKey = (VnetIndex, Option<RouteTableIndex>);
+/// Subnets with the same VNet, route table and peerings share a FIB and the meaning of tags.
+type PlaceKey = (VnetIndex, Option<RouteTableIndex>, ClosedTo);
+
+/// Which subnet peerings do not join a subnet: the first subnet of the same VNet that the same do not join (PEER-40). None: all do.
+type ClosedTo = Option<SubnetIndex>;
 
 /// The NSG, the direction, where, and which of the ASGs that the rules' near sides name the NIC is in.
 type FilterKey = (NsgIndex, Direction, PlaceKey, Vec<AsgIndex>);
@@ -30,6 +34,8 @@ pub(super) struct Tables<'a> {
     pub(super) vnets: Vec<Vnet>,
     /// By local VNet.
     peerings_of: Vec<Vec<PeeringId>>,
+    /// By subnet: the subnet peerings that do not join it.
+    closed: Vec<Vec<PeeringIndex>>,
     members: Vec<Vec<IpAddr>>,
     places: HashMap<PlaceKey, (FibId, Tags)>,
     by_place: HashMap<FilterKey, FilterId>,
@@ -54,6 +60,7 @@ impl<'a> Tables<'a> {
             topology,
             vnets,
             peerings_of,
+            closed: closed(topology),
             members: asg_members(topology),
             places: HashMap::new(),
             by_place: HashMap::new(),
@@ -82,7 +89,7 @@ impl<'a> Tables<'a> {
             .collect();
         let routes = winners.iter().map(|route| fib::Route {
             prefix: prefix(route.prefix),
-            next_hop: self.next_hop(key.0, route),
+            next_hop: self.next_hop(key, route),
         });
         let compiled = Fib::compile(routes.collect());
         let id = FibId(dense(self.fibs.len()));
@@ -95,12 +102,12 @@ impl<'a> Tables<'a> {
         id
     }
 
-    fn next_hop(&self, vnet: VnetIndex, route: &Route) -> NextHop {
+    fn next_hop(&self, place: PlaceKey, route: &Route) -> NextHop {
         match route.kind {
             RouteType::VnetLocal => NextHop::VnetLocal,
             RouteType::VnetPeering | RouteType::VnetGlobalPeering => route
                 .peering
-                .and_then(|index| self.peering(vnet, index))
+                .and_then(|index| self.peering(place, index, route.prefix))
                 .map_or(NextHop::None, NextHop::Peering),
             // The service answers at its public address.
             RouteType::VirtualNetworkServiceEndpoint | RouteType::Internet => NextHop::Internet,
@@ -109,22 +116,34 @@ impl<'a> Tables<'a> {
                 route
                     .next_hops
                     .first()
-                    .and_then(|&address| self.appliance(vnet, address)),
+                    .and_then(|&address| self.appliance(place, address)),
             ),
             RouteType::None => NextHop::None,
         }
     }
 
-    fn peering(&self, local: VnetIndex, object: PeeringIndex) -> Option<PeeringId> {
-        let own = &self.peerings_of[local.0];
-        own.iter()
-            .copied()
-            .find(|id| self.provenance.peerings[id.index()] == object)
+    /// The one that lets nothing pass, where the peering does not join the subnets (PEER-40).
+    fn peering(&self, place: PlaceKey, object: PeeringIndex, prefix: IpNet) -> Option<PeeringId> {
+        let own = self.peerings_of[place.0.0].iter().copied();
+        let mut own = own.filter(|id| self.provenance.peerings[id.index()] == object);
+        let open = own.next();
+        if self.is_closed(place, object) || leads_nowhere(self.topology, object, prefix) {
+            own.next()
+        } else {
+            open
+        }
+    }
+
+    fn is_closed(&self, place: PlaceKey, object: PeeringIndex) -> bool {
+        place
+            .2
+            .is_some_and(|subnet| self.closed[subnet.0].contains(&object))
     }
 
     /// The NIC with the address in the own VNet or a directly Connected peer (ROUTE-13, ROUTE-18), and the peering
     /// to it. Found by address alone: user routes do not apply to the way to the next hop.
-    fn appliance(&self, vnet: VnetIndex, address: IpAddr) -> Option<(NicId, Option<PeeringId>)> {
+    fn appliance(&self, place: PlaceKey, address: IpAddr) -> Option<(NicId, Option<PeeringId>)> {
+        let vnet = place.0;
         if let Some(nic) = self.vnets[vnet.0].nic_of(mapped(address)) {
             return Some((nic, None));
         }
@@ -136,7 +155,10 @@ impl<'a> Tables<'a> {
             } else {
                 (peering.from, &self.topology.vnets[peering.from.0].address_space)
             };
-            let reachable = inside.iter().any(|range| range.contains(&address));
+            let object = self.provenance.peerings[id.index()];
+            let closed =
+                self.is_closed(place, object) || leads_nowhere(self.topology, object, address.into());
+            let reachable = !closed && inside.iter().any(|range| range.contains(&address));
             let nic = self.vnets[remote.0]
                 .nic_of(mapped(address))
                 .filter(|_| reachable)?;
@@ -187,8 +209,16 @@ impl<'a> Tables<'a> {
     }
 
     fn place_key(&self, subnet: SubnetIndex) -> PlaceKey {
-        let subnet = &self.topology.subnets[subnet.0];
-        (subnet.vnet, subnet.route_table)
+        let own = &self.topology.subnets[subnet.0];
+        let closed = &self.closed[subnet.0];
+        if closed.is_empty() {
+            return (own.vnet, own.route_table, None);
+        }
+        let mut alike = self.topology.vnets[own.vnet.0].subnets.iter().copied();
+        let first = alike
+            .find(|other| self.closed[other.0] == *closed)
+            .unwrap_or(subnet);
+        (own.vnet, own.route_table, Some(first))
     }
 }
 

@@ -39,6 +39,10 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
         };
         let reverse_index = by_ends.get(&(one.to, one.from)).map(|index| PeeringIndex(*index));
         given_state(one, reverse, state, topology, problems);
+        if let Some(back) = reverse.filter(|_| reverse_index.is_some_and(|it| it.0 < topology.peerings.len()))
+        {
+            one_kind(one, back, topology, problems);
+        }
         let peering = Peering {
             name: one.name.clone(),
             from: VnetIndex(one.from),
@@ -62,6 +66,30 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
         topology.peerings.push(peering);
     }
     sync_levels(topology);
+}
+
+/// PEER-40: both directions peer whole VNets, or both subnets.
+fn one_kind(one: &Declared, back: &Declared, topology: &Topology, problems: &mut Problems) {
+    if one.subnets.is_some() == back.subnets.is_some() {
+        return;
+    }
+    let kind = |it: &Declared| {
+        if it.subnets.is_some() {
+            "subnets"
+        } else {
+            "whole VNets"
+        }
+    };
+    let message = format!(
+        "peering {} is one of {}, and its other direction {} is one of {}",
+        one.shown(topology),
+        kind(one),
+        back.shown(topology),
+        kind(back)
+    );
+    problems
+        .error("Sim.PEER-40", one.place("peerCompleteVnets"), message)
+        .help("give both the same 'peerCompleteVnets'");
 }
 
 /// What the file says of states and remote spaces must be possible.
