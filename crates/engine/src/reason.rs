@@ -55,7 +55,7 @@ drop_reasons! {
     /// route, LB-07
     NoBackend: "no healthy backend behind the load balancer",
     /// admit, PEER-20
-    PeeringAccessOff: "allowVirtualNetworkAccess is off on one side of the peering",
+    PeeringAccessOff: "allowVirtualNetworkAccess is off on one side of the peering, or it does not join the subnet",
     /// admit, PEER-21
     ForwardedTrafficOff: "the receiving VNet's peering does not allow forwarded traffic",
     /// admit, NVA-01

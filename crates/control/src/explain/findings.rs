@@ -178,10 +178,17 @@ fn flags(topology: &Topology, drop: &Drop, walk: &Walk<'_>) -> Option<Finding> {
         }),
         "PeeringAccessOff" => Some(Finding {
             code: "PeeringAccessOff",
-            message: format!(
-                "{} or the peering in the opposite direction has allowVirtualNetworkAccess off",
-                link?
-            ),
+            message: if joins_subnets(topology, link?) {
+                format!(
+                    "{} joins some subnets only, though all have its routes; name the subnet on both sides to join it",
+                    link?
+                )
+            } else {
+                format!(
+                    "{} or the peering in the opposite direction has allowVirtualNetworkAccess off",
+                    link?
+                )
+            },
         }),
         "NotForNic" => {
             let nic = topology.nics.iter().find(|nic| nic.name == drop.at)?;
@@ -195,6 +202,20 @@ fn flags(topology: &Topology, drop: &Drop, walk: &Walk<'_>) -> Option<Finding> {
         }
         _ => None,
     }
+}
+
+/// PEER-40.
+fn joins_subnets(topology: &Topology, link: &str) -> bool {
+    let named = |it: &&model::topology::Peering| {
+        link.strip_suffix(&it.name)
+            .and_then(|rest| rest.strip_suffix('/'))
+            == Some(&topology.vnets[it.from.0].name)
+    };
+    topology
+        .peerings
+        .iter()
+        .find(named)
+        .is_some_and(|it| it.subnets.is_some())
 }
 
 fn vnet_of(topology: &Topology, node: Node) -> Option<VnetIndex> {
