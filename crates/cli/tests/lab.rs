@@ -5,6 +5,7 @@
     reason = "these are tests; clippy knows only functions marked so"
 )]
 
+mod ip;
 mod lifecycle;
 mod meter;
 mod offline;

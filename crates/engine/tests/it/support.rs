@@ -466,7 +466,7 @@ pub(crate) fn in_fragments(nic: NicId, mtu: u16) -> Verdict {
 pub(crate) fn fragment(whole: &[u8], offset: u16, more: bool, identification: u32) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     if whole[0] >> 4 == 4 {
-        let field = offset / 8 | if more { 0x2000 } else { 0 };
+        let field = (offset / 8) | if more { 0x2000 } else { 0 };
         bytes[4..6].copy_from_slice(&(identification as u16).to_be_bytes());
         bytes[6..8].copy_from_slice(&field.to_be_bytes());
         renew_checksum(&mut bytes);

@@ -1,0 +1,383 @@
+//! How the fabric treats IP packets, seen by real programs: MTU, fragments, TTL, appliances that translate addresses.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Peerlane, Ran, User, root, two_vnets, unique};
+
+struct Running {
+    peerlane: Peerlane,
+    name: String,
+}
+
+/// Brings up a lab file in which `LAB` stands for the name.
+fn up(prefix: &str, text: &str) -> Running {
+    let (peerlane, name) = (Peerlane::new(User::Caller), unique(prefix));
+    peerlane.up(&peerlane.file(&name, &text.replace("LAB", &name)));
+    Running { peerlane, name }
+}
+
+fn case(name: &str) -> String {
+    let text = fs::read_to_string(root().join(format!("tests/lab/cases/{name}.vnet.yaml"))).unwrap();
+    let own = format!("name: {}", name.to_lowercase());
+    assert!(text.contains(&own));
+    text.replace(&own, "name: LAB")
+}
+
+impl Running {
+    fn exec(&self, vm: &str, program: &[&str]) -> Ran {
+        self.peerlane.exec(&self.name, vm, program)
+    }
+
+    /// It must end well; what it printed.
+    fn ok(&self, vm: &str, program: &[&str]) -> String {
+        let ran = self.exec(vm, program);
+        assert_eq!(ran.code, 0, "{program:?} in {vm}: {ran:?}");
+        ran.stdout
+    }
+
+    fn python(&self, vm: &str, program: &str) -> String {
+        self.ok(vm, &["python3", "-c", program])
+    }
+
+    /// Packets dropped for a reason at a NIC.
+    fn drops(&self, reason: &str, nic: &str) -> u64 {
+        let drops = self.peerlane.run(["drops", &self.name, "-o", "json"]).json();
+        let mut all = drops.as_array().unwrap().iter();
+        all.find(|drop| drop["reason"] == reason && drop["nic"] == nic)
+            .and_then(|drop| drop["packets"].as_u64())
+            .unwrap_or(0)
+    }
+
+    /// Starts a Python server, which says so in a line, and returns when it has.
+    fn serve(&self, vm: &str, program: &str) -> Serving {
+        let mut process = self
+            .peerlane
+            .spawn(&self.name, vm, &["python3", "-u", "-c", program]);
+        let mut said = std::io::BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Serving { process, said }
+    }
+}
+
+struct Serving {
+    process: std::process::Child,
+    said: std::io::BufReader<std::process::ChildStdout>,
+}
+
+impl Serving {
+    /// What it says until it ends by itself, which has to be well.
+    fn end(mut self) -> String {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut self.said, &mut said).unwrap();
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "{status}: {said}");
+        said
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Receives one TCP stream on port 5001 and prints its length and hash.
+const SINK: &str = "
+import socket,hashlib
+s=socket.create_server(('::',5001),family=socket.AF_INET6,dualstack_ipv6=True); s.settimeout(30); print('ready')
+c,_=s.accept(); c.settimeout(20); h=hashlib.sha256(); n=0
+while True:
+    d=c.recv(1<<20)
+    if not d: break
+    h.update(d); n+=len(d)
+print(n,h.hexdigest())";
+
+/// Sends 8 MiB there; prints the same, and the segment size the kernel ended with (the first word of TCP_INFO's snd_mss).
+fn source(address: &str) -> String {
+    format!(
+        "
+import socket,hashlib,os,struct
+c=socket.create_connection(('{address}',5001),timeout=5); c.settimeout(20); h=hashlib.sha256()
+for i in range(8):
+    d=os.urandom(1<<20); h.update(d); c.sendall(d)
+mss=struct.unpack_from('=I',c.getsockopt(socket.IPPROTO_TCP,socket.TCP_INFO,104),16)[0]
+c.close(); print(8<<20,h.hexdigest()); print(mss)"
+    )
+}
+
+/// Guests whose own MTU is 9000: the path tells them better.
+///
+/// Shows: NET-03, NET-04.
+#[test]
+fn a_path_of_1500_bytes_tells_guests_that_send_more() {
+    let lab = up("ipmtu", &two_vnets("LAB", ""));
+    for vm in ["a", "b"] {
+        lab.ok(vm, &["ip", "link", "set", "eth0", "mtu", "9000"]);
+    }
+    let ping = |arguments: &[&str]| lab.exec("a", &[&["ping", "-c", "1", "-W", "2"], arguments].concat());
+    assert_eq!(ping(&["-M", "do", "-s", "1472", "10.1.0.4"]).code, 0);
+    let told = ping(&["-M", "do", "-s", "1473", "10.1.0.4"]);
+    assert!(
+        told.stdout.contains("From 10.0.0.1") && told.stdout.contains("mtu = 1500"),
+        "{told:?}"
+    );
+    assert_eq!(lab.drops("TooBig", "a-nic"), 1);
+    let told = ping(&["-6", "-M", "do", "-s", "1453", "fd00:b::4"]);
+    assert!(
+        told.stdout.contains("From fd00:a::1") && told.stdout.contains("mtu=1500"),
+        "{told:?}"
+    );
+    // Now its kernel knows.
+    assert_eq!(ping(&["-6", "-M", "do", "-s", "1453", "fd00:b::4"]).code, 1);
+    assert_eq!(lab.drops("TooBig", "a-nic"), 2);
+    // Without DF it is the fabric that cuts, once the path is forgotten.
+    lab.ok("a", &["ip", "route", "flush", "cache"]);
+    assert_eq!(ping(&["-M", "dont", "-s", "8000", "10.1.0.4"]).code, 0);
+    let tracepath = lab.ok("a", &["tracepath", "-n", "10.1.0.4"]);
+    assert!(tracepath.contains("pmtu 1500"), "{tracepath}");
+}
+
+/// Shows: NET-04.
+#[test]
+fn tcp_adapts_to_the_path() {
+    let lab = up("iptcp", &two_vnets("LAB", ""));
+    for vm in ["a", "b"] {
+        lab.ok(vm, &["ip", "link", "set", "eth0", "mtu", "9000"]);
+    }
+    for (address, mss) in [("10.1.0.4", 1500 - 40 - 12), ("fd00:b::4", 1500 - 60 - 12)] {
+        let serving = lab.serve("b", SINK);
+        let sent = lab.python("a", &source(address));
+        let (sent, last) = sent.trim().rsplit_once('\n').unwrap();
+        assert_eq!(last, mss.to_string(), "over {address}");
+        assert_eq!(serving.end().trim(), sent, "over {address}");
+    }
+    assert!(lab.drops("TooBig", "a-nic") > 0);
+}
+
+/// What reaches b, as it is on the wire: a UDP socket for the whole, a packet socket for the parts.
+const PARTS: &str = "
+import socket,sys
+p=socket.socket(socket.AF_PACKET,socket.SOCK_DGRAM,socket.htons(0x800)); p.settimeout(.5)
+s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('0.0.0.0',5002)); s.settimeout(10); print('ready')
+d,_=s.recvfrom(65536); print(len(d),sum(d)%65521)
+try:
+    while True:
+        b=p.recv(65536)
+        if b[9]==17: print(len(b),(b[6]<<8|b[7])&0x1fff,b[6]>>5,b[4]<<8|b[5])
+except TimeoutError: pass";
+
+/// Shows: NET-03.
+#[test]
+fn the_fabric_fragments_where_the_lab_says_so() {
+    let text = two_vnets("LAB", "").replace(
+        "profile: azure-2025",
+        "profile: azure-2025\nsettings: { fabricMtu: 1400 }",
+    );
+    let lab = up("ipfrag", &text);
+    let send = |size: usize, discover: u8| {
+        let serving = lab.serve("b", PARTS);
+        let client = format!(
+            "
+import socket,os
+s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.setsockopt(0,10,{discover})
+d=os.urandom({size}); s.sendto(d,('10.1.0.4',5002)); print(len(d),sum(d)%65521)"
+        );
+        let sent = lab.python("a", &client);
+        let said = serving.end();
+        let (received, parts) = said.split_once('\n').unwrap();
+        assert_eq!(received, sent.trim());
+        let numbers = |line: &str| {
+            line.split(' ')
+                .map(|word| word.parse().unwrap())
+                .collect::<Vec<u64>>()
+        };
+        parts.lines().map(numbers).collect::<Vec<_>>()
+    };
+    // IP_PMTUDISC_DONT: no DF. 1472 bytes fill the guest's MTU; 1376 of them and the UDP header fill a fragment.
+    let parts = send(1472, 0);
+    let identification = parts[0][3];
+    assert_eq!(
+        parts,
+        [[1396, 0, 1, identification], [20 + 104, 172, 0, identification]],
+        "1396 = 20 + 172 * 8, the most below 1400"
+    );
+    // IP_PMTUDISC_DO: with DF it passes whole.
+    assert_eq!(send(1472, 2)[0][0], 1500);
+    // The guest's own fragments of 1500 are cut again.
+    let parts = send(65507, 0);
+    assert!(parts.iter().all(|part| part[0] <= 1400), "{parts:?}");
+    assert!(parts.len() > 45, "{}", parts.len());
+    // TCP passes as super-packets as ever.
+    let serving = lab.serve("b", SINK);
+    let sent = lab.python("a", &source("10.1.0.4"));
+    let (sent, mss) = sent.trim().rsplit_once('\n').unwrap();
+    assert_eq!((serving.end().trim(), mss), (sent, "1448"));
+}
+
+/// Shows: NET-08, NET-09.
+#[test]
+fn traceroute_shows_appliances_and_vms_and_nothing_else() {
+    let lab = up("iptrace", &case("NET-08"));
+    let hops = |from: &str, arguments: &[&str]| {
+        let trace = lab.ok(
+            from,
+            &[&["traceroute", "-n", "-w", "1", "-q", "2"], arguments].concat(),
+        );
+        trace
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for protocol in ["-I", "-U", "-T"] {
+        assert_eq!(
+            hops("s1", &[protocol, "10.2.0.4"]),
+            ["10.0.1.4", "10.2.0.4"],
+            "{protocol}"
+        );
+        assert_eq!(hops("nva", &[protocol, "10.2.0.4"]), ["10.2.0.4"], "{protocol}");
+    }
+    let path = lab.ok("s1", &["tracepath", "-n", "10.2.0.4"]);
+    assert!(path.contains("pmtu 1500 hops 2"), "{path}");
+    assert_eq!(lab.drops("IcmpUnrelated", "nva-nic"), 0);
+}
+
+/// A hub whose appliance translates: what leaves it bears its own address, so spoke2 need not allow forwarded traffic.
+/// Spoke1 has to, for the answers.
+const TRANSLATING: &str = r#"
+apiVersion: peerlane/v1
+kind: Lab
+name: LAB
+profile: azure-2025
+vnets:
+  hub: { addressSpace: [10.0.0.0/16], subnets: { nva: { addressPrefix: 10.0.1.0/24 } } }
+  spoke1: { addressSpace: [10.1.0.0/16], subnets: { vms: { addressPrefix: 10.1.0.0/24, routeTable: via-hub } } }
+  spoke2: { addressSpace: [10.2.0.0/16], subnets: { vms: { addressPrefix: 10.2.0.0/24 } } }
+peerings:
+  - { name: hub-to-spoke1, from: hub, to: spoke1 }
+  - { name: spoke1-to-hub, from: spoke1, to: hub, allowForwardedTraffic: true }
+  - hub <-> spoke2
+routeTables:
+  via-hub:
+    routes:
+      to-spoke2: { addressPrefix: 10.2.0.0/16, nextHopType: VirtualAppliance, nextHopIpAddress: 10.0.1.4 }
+      out: { addressPrefix: 0.0.0.0/0, nextHopType: VirtualAppliance, nextHopIpAddress: 10.0.1.4 }
+vms:
+  nva:
+    forwarding: true
+    nics: [ { name: nva-nic, subnet: hub/nva, privateIPAddress: 10.0.1.4, enableIPForwarding: true, publicIPAddress: 203.0.113.4 } ]
+  s1: { nics: [ { name: s1-nic, subnet: spoke1/vms, privateIPAddress: 10.1.0.4 } ] }
+  s2: { nics: [ { name: s2-nic, subnet: spoke2/vms, privateIPAddress: 10.2.0.4 } ] }
+internet: { addresses: [198.51.100.7] }
+"#;
+
+/// Says who asks: a TCP and a UDP server on port 80, for ever.
+const WHO: &str = "
+import socket,threading
+t=socket.create_server(('',80)); u=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); u.bind(('',80)); print('ready')
+def udp():
+    while True:
+        d,p=u.recvfrom(65536); u.sendto(b'%s %d' % (p[0].encode(),len(d)),p)
+threading.Thread(target=udp,daemon=True).start()
+while True:
+    c,p=t.accept(); c.sendall(p[0].encode()); c.close()";
+
+fn ask(address: &str, port: u16) -> String {
+    format!(
+        "
+import socket
+c=socket.create_connection(('{address}',{port}),timeout=3); print(c.recv(100).decode())
+u=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); u.settimeout(3)
+for n in (5,3000,40000):
+    u.sendto(b'x'*n,('{address}',{port})); print(u.recv(100).decode())"
+    )
+}
+
+/// Shows: NVA-03, NVA-02, NET-04.
+#[test]
+fn an_appliance_may_translate_addresses() {
+    let lab = up("ipnat", TRANSLATING);
+    let _servers = [lab.serve("s2", WHO), lab.serve("internet", WHO)];
+    // As it is, its packets bear another's name.
+    let refused = lab.exec("s1", &["curl", "-m", "1", "10.2.0.4"]);
+    assert_eq!(refused.code, 28, "{refused:?}");
+    assert!(lab.drops("ForwardedTrafficOff", "nva-nic") > 0);
+    let refused = lab.exec("s1", &["curl", "-m", "1", "198.51.100.7"]);
+    assert_eq!(refused.code, 28, "{refused:?}");
+    assert!(lab.drops("NoInternet", "nva-nic") > 0, "NVA-03");
+
+    let rules = "add table ip t; add chain ip t post { type nat hook postrouting priority srcnat; }; \
+                 add chain ip t pre { type nat hook prerouting priority dstnat; }; \
+                 add rule ip t post oifname eth0 masquerade; \
+                 add rule ip t pre ip daddr 10.0.1.4 meta l4proto { tcp, udp } th dport 8080 dnat to 10.2.0.4:80";
+    lab.ok("nva", &["nft", rules]);
+    let of = |name: &str| format!("{name}\n{name} 5\n{name} 3000\n{name} 40000\n");
+    assert_eq!(
+        lab.python("s1", &ask("10.2.0.4", 80)),
+        of("10.0.1.4"),
+        "SNAT, fragments too"
+    );
+    assert_eq!(lab.python("s1", &ask("10.0.1.4", 8080)), of("10.0.1.4"), "DNAT");
+    assert_eq!(
+        lab.python("s1", &ask("198.51.100.7", 80)),
+        of("203.0.113.4"),
+        "twice translated"
+    );
+    // A closed port of s2: its error comes back through both, about the packet that s1 had sent.
+    let error = lab.python(
+        "s1",
+        "
+import socket
+u=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); u.settimeout(3); u.connect(('10.2.0.4',81)); u.send(b'x')
+try: u.recv(1)
+except ConnectionRefusedError: print('refused')",
+    );
+    assert_eq!(error, "refused\n");
+    // One source port, again and again, each connection reset at once.
+    let reused = lab.python(
+        "s1",
+        "
+import socket,struct
+for turn in range(50):
+    c=socket.socket(); c.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1); c.bind(('',44444)); c.settimeout(3)
+    c.connect(('10.2.0.4',80)); c.recv(100)
+    c.setsockopt(socket.SOL_SOCKET,socket.SO_LINGER,struct.pack('ii',1,0)); c.close()
+print('done')",
+    );
+    assert_eq!(reused, "done\n");
+    for reason in ["IcmpUnrelated", "FragmentOrphan", "FragmentOutOfOrder"] {
+        for nic in ["nva-nic", "s1-nic", "s2-nic"] {
+            assert_eq!(lab.drops(reason, nic), 0, "{reason} at {nic}");
+        }
+    }
+    let drops: Value = lab.peerlane.run(["drops", &lab.name, "-o", "json"]).json();
+    assert!(
+        drops
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|drop| drop["nic"] == "nva-nic"),
+        "{drops:#}"
+    );
+}
+
+/// Shows: NET-13.
+#[test]
+fn a_nic_over_its_limit_drops_new_flows() {
+    let text = two_vnets("LAB", "").replace(
+        "profile: azure-2025",
+        "profile: azure-2025\nsettings: { flowsPerNic: 5 }",
+    );
+    let lab = up("iplimit", &text);
+    let client = "
+import socket
+u=[socket.socket(socket.AF_INET,socket.SOCK_DGRAM) for i in range(8)]
+for s in u: s.connect(('10.1.0.4',9)); s.send(b'x')";
+    lab.python("a", client);
+    assert_eq!(lab.drops("FlowLimit", "a-nic"), 3);
+}
