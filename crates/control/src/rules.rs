@@ -9,7 +9,7 @@ use model::Topology;
 use model::topology::{Access, AsgIndex, Direction, Nsg, PortRange, RuleAddress, RuleProtocol, SecurityRule};
 use packet::{Prefix, Protocol};
 
-use crate::tags::{Tags, host, subtract};
+use crate::tags::{PLATFORM, PLATFORM_V6, Tags, host, subtract};
 
 /// All ports.
 const ALL_PORTS: PortRange = PortRange {
@@ -203,6 +203,9 @@ fn prefixes(nets: &[IpNet]) -> Vec<Prefix> {
             IpNet::V4(_) => exact.push(*net),
             IpNet::V6(_) => subtract(*net, &[mapped], &mut exact),
         }
+    }
+    if nets.contains(&PLATFORM) {
+        exact.push(PLATFORM_V6);
     }
     exact
         .iter()

@@ -7,7 +7,13 @@ use model::Topology;
 use model::topology::{PeeringState, SubnetIndex};
 
 /// VNET-08: probes, DNS, DHCP and the agent live here.
-const PLATFORM: IpNet = v4(168, 63, 129, 16, 32);
+pub(crate) const PLATFORM: IpNet = v4(168, 63, 129, 16, 32);
+
+/// What stands for it in IPv6, in tags and rules too: probes come from there (LB-05).
+pub(crate) const PLATFORM_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x1234, 0x5678, 0x9abc),
+    128,
+));
 
 /// What is never in `Internet`, whatever the VNet (NSG-13): RFC 1918, RFC 6598, and 0.0.0.0/8, which the published
 /// expansion leaves out too.

@@ -214,15 +214,16 @@ impl Current {
         match self.generation.provenance.ports.get(port) {
             Some(PortOwner::Vm { nic, .. }) => topology.nics[nic.0].name.clone(),
             Some(PortOwner::Vnet(vnet)) => topology.vnets[vnet.0].name.clone(),
+            Some(PortOwner::Platform(vnet)) => lab::spec::platform_name(&topology.vnets[vnet.0].name),
             Some(PortOwner::Internet) => String::from("internet"),
             None => String::new(),
         }
     }
 
-    /// The sums of the NICs behind a port; None for the Internet, which is no NIC.
+    /// The sums of the NICs behind a port; None for the Internet and the platform, which are no NICs.
     fn port_counters(&self, port: usize, stats: &[Stats]) -> Option<PortCounters> {
         let owner = self.generation.provenance.ports.get(port);
-        if matches!(owner, None | Some(PortOwner::Internet)) {
+        if matches!(owner, None | Some(PortOwner::Internet | PortOwner::Platform(_))) {
             return None;
         }
         let id = self.generation.port_id(port);

@@ -5,7 +5,7 @@
 use packet::{FlowKey, Protocol};
 
 use crate::reason::DropReason;
-use crate::snapshot::{NicId, Port, PortId, Snapshot, Vnet};
+use crate::snapshot::{NicId, Port, PortId, Snapshot, Vnet, VnetId};
 
 /// Who put a packet into the fabric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Sender {
     Nic(NicId),
     /// The lab's Internet.
     Internet,
+    /// 168.63.129.16, to NICs of this VNet (VNET-08).
+    Platform(VnetId),
 }
 
 impl Sender {
@@ -20,13 +22,15 @@ impl Sender {
     pub fn nic(self) -> Option<NicId> {
         match self {
             Self::Nic(nic) => Some(nic),
-            Self::Internet => None,
+            Self::Internet | Self::Platform(_) => None,
         }
     }
 }
 
-/// 168.63.129.16 and 169.254.169.254 in the 128-bit form: the platform's own addresses (VNET-08).
-const PLATFORM: [u128; 2] = [0xffff_a83f_8110, 0xffff_a9fe_a9fe];
+/// 168.63.129.16 in the 128-bit form, and what stands for it in IPv6: where health probes come from (VNET-08, LB-05).
+pub const PROBE_SOURCES: [u128; 2] = [0xffff_a83f_8110, 0xfe80_0000_0000_0000_0000_1234_5678_9abc];
+/// 169.254.169.254: IMDS, the platform's too (VNET-08).
+const IMDS: u128 = 0xffff_a9fe_a9fe;
 
 /// NET-02: UDP with this source port is the host's.
 const HOST_PORT: u16 = 65330;
@@ -38,7 +42,8 @@ const DHCP: (u16, u16) = (68, 67);
 /// # Errors
 /// `UnknownNic`: no NIC behind a VNet port has the source. `SpoofedSource`: the source is not an address of the
 /// NIC, which does not forward, or not one of the Internet's. `UnsupportedProtocol`: ESP or AH in a profile without
-/// them (NET-01). `PlatformReserved`: a NIC talks to, or as, the platform.
+/// them (NET-01). `PlatformReserved`: a NIC talks as the platform, or to IMDS, which is not served. What talks to
+/// 168.63.129.16 is told apart by [`is_probed`] once state is known.
 pub fn classify(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Sender, DropReason> {
     let sender = sender(snapshot, port, key)?;
     if matches!(key.protocol, Protocol::ESP | Protocol::AH) && !snapshot.carries_ipsec {
@@ -72,8 +77,17 @@ fn sender(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Sender, Dr
             Some(internet) if internet.addresses.binary_search(&key.source).is_ok() => Ok(Sender::Internet),
             _ => Err(DropReason::SpoofedSource),
         },
+        Some(&Port::Platform(vnet)) if PROBE_SOURCES.contains(&key.source) => Ok(Sender::Platform(vnet)),
+        Some(Port::Platform(_)) => Err(DropReason::SpoofedSource),
         Some(Port::Gone) | None => Err(DropReason::UnknownNic),
     }
+}
+
+/// Whether a packet goes to the platform's probing address: only replies to it may (VNET-08), for nothing else is served.
+#[must_use]
+#[inline]
+pub fn is_probed(key: &FlowKey) -> bool {
+    PROBE_SOURCES.contains(&key.destination)
 }
 
 impl Vnet {
@@ -90,7 +104,8 @@ impl Vnet {
 /// The platform's addresses (VNET-08) and ports (NET-02).
 fn is_reserved(key: &FlowKey) -> bool {
     let udp = key.protocol == Protocol::UDP;
-    PLATFORM.contains(&key.destination)
-        || PLATFORM.contains(&key.source)
+    key.destination == IMDS
+        || key.source == IMDS
+        || PROBE_SOURCES.contains(&key.source)
         || (udp && (key.source_port == HOST_PORT || (key.source_port, key.destination_port) == DHCP))
 }

@@ -3,7 +3,7 @@
 use packet::Prefix;
 
 use crate::ranges::{AddressRanges, MAPPED};
-use crate::snapshot::{NicId, PeeringId};
+use crate::snapshot::{FrontendId, NicId, PeeringId};
 
 /// What a winning route does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum NextHop {
     Peering(PeeringId),
     /// An appliance's NIC, in the own VNet or, over the peering, in another (ROUTE-13). None: not reachable (ROUTE-18).
     Appliance(Option<(NicId, Option<PeeringId>)>),
+    /// A frontend as next hop, in the own VNet or over the peering (ROUTE-19).
+    Balancer(FrontendId, Option<PeeringId>),
     Internet,
     /// The route leads to a gateway that is not there.
     NoGateway,

@@ -13,6 +13,8 @@
 
 use packet::{FlowKey, Headers, Protocol};
 
+use crate::rewrite::Rewrite;
+use crate::route::Hop;
 use crate::snapshot::{NicId, PeeringId, PortId, Snapshot};
 use crate::stats::Flow;
 use crate::table::{Hot, NONE, Table};
@@ -68,6 +70,19 @@ pub(crate) struct Cached {
     pub(crate) peering: Option<PeeringId>,
 }
 
+/// What load balancing has decided for the packets that an entry's NIC sends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Balancing {
+    /// Of the entry: another flow in the slot has another.
+    serial: u32,
+    /// The backend they go to (LB-02).
+    pub(crate) keep: Option<NicId>,
+    /// They are replies of a backend, and get this source (LB-01).
+    pub(crate) answer: Option<Rewrite>,
+    /// The whole decision and when it was checked, as [`Hot::stamp`] says.
+    hop: Option<(u32, Hop)>,
+}
+
 /// Oldest and newest entry of a class, in the order of [`crate::table::Cold::queued`].
 #[derive(Clone, Copy, Debug)]
 struct List {
@@ -88,6 +103,8 @@ pub(crate) struct Flows {
     /// By NIC: its records, and how many it may have.
     per_nic: Vec<u32>,
     most_per_nic: u32,
+    /// By slot, as far as balanced flows have come. Beside the table: flows without a load balancer have no room for it.
+    balancing: Vec<Balancing>,
     /// Counts ticks and generations: a decision that carries the present one was checked against both. Never zero.
     stamp: u32,
 }
@@ -107,6 +124,7 @@ impl Flows {
             generation: 0,
             per_nic: Vec::new(),
             most_per_nic: 0,
+            balancing: Vec::new(),
             stamp: 1,
         }
     }
@@ -238,6 +256,47 @@ impl Flows {
         let hot = &mut self.table.hot[own.0 as usize];
         (hot.from, hot.to) = (decision.from.0, decision.to.0);
         hot.peering = decision.peering.map_or(NONE, |peering| peering.0);
+    }
+
+    /// What load balancing has decided for the flow.
+    pub(crate) fn balancing(&self, slot: Slot) -> Option<&Balancing> {
+        let serial = self.table.cold[slot.0 as usize].serial;
+        let balancing = self.balancing.get(slot.0 as usize)?;
+        let known = balancing.keep.is_some() || balancing.answer.is_some();
+        (known && balancing.serial == serial).then_some(balancing)
+    }
+
+    /// The decision of a balanced flow, if it was checked at this generation in this tick.
+    pub(crate) fn balanced(&self, slot: Slot, tcp_flags: u8) -> Option<Hop> {
+        let (stamp, hop) = self.balancing(slot)?.hop?;
+        (stamp == self.stamp && tcp_flags & (FIN | SYN | RST) == 0).then_some(hop)
+    }
+
+    /// Keeps what load balancing decided for packets of this entry's NIC, from now until the tick ends.
+    pub(crate) fn set_balancing(
+        &mut self,
+        slot: Slot,
+        keep: Option<NicId>,
+        answer: Option<Rewrite>,
+        hop: Option<Hop>,
+    ) {
+        let at = slot.0 as usize;
+        if keep.is_none() && answer.is_none() && at >= self.balancing.len() {
+            return;
+        }
+        if at >= self.balancing.len() {
+            self.balancing.resize(at + 1, Balancing::default());
+        }
+        self.balancing[at] = Balancing {
+            serial: self.table.cold[at].serial,
+            keep,
+            answer,
+            hop: hop.map(|hop| (self.stamp, hop)),
+        };
+        if keep.is_some() || answer.is_some() {
+            // A plain decision of an earlier packet would miss what is rewritten.
+            self.table.hot[at].stamp = 0;
+        }
     }
 
     /// Lets packets of this flow hit the decision, which holds, until the tick or the generation ends.

@@ -6,15 +6,15 @@
 use packet::{FlowKey, Fragment, Headers, Packet};
 
 use crate::admit::admit;
-use crate::classify::{Sender, classify};
+use crate::classify::{Sender, classify, is_probed};
 use crate::errors::Errors;
 use crate::filter::{self, Access};
-use crate::flow::{Cached, Flows, Seen, Slot};
+use crate::flow::{Balancing, Cached, Flows, Seen, Slot};
 use crate::fragment::Fragments;
 use crate::link;
 use crate::reason::DropReason;
 use crate::rewrite::rewrite;
-use crate::route::{Hop, PATH_MTU, from_internet, route};
+use crate::route::{Hop, PATH_MTU, from_internet, from_platform, route};
 use crate::snapshot::{NicId, Port, PortId, Snapshot};
 use crate::stats::Lost;
 
@@ -98,6 +98,10 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
     if let Some(hop) = own.and_then(|own| cached(state, snapshot, own, headers)) {
         return Ok(hop);
     }
+    if own.is_none() && from.is_some() && is_probed(key) {
+        let reason = DropReason::PlatformReserved;
+        return Err(Lost { reason, nic: from });
+    }
     if let (Some(nic), None) = (from, own) {
         allowed(
             filter::outbound(snapshot, nic, key).access,
@@ -105,7 +109,8 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
             nic,
         )?;
     }
-    let (hop, seen) = next_hop(snapshot, sender, key)?;
+    let balancing = own.and_then(|own| state.flows.balancing(own)).copied();
+    let (hop, seen) = next_hop(snapshot, sender, key, balancing.unwrap_or_default())?;
     let record = hop
         .to
         .and_then(|nic| state.flows.find(hop.port, &seen.reversed(), nic, flags));
@@ -116,18 +121,36 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
             nic,
         )?;
     }
-    remember(
-        state,
-        arrival,
-        Ends {
-            from,
-            own,
-            hop: &hop,
-            seen: &seen,
-            record,
-        },
-    )?;
+    let ends = Ends {
+        from,
+        own,
+        hop: &hop,
+        seen: &seen,
+        record,
+    };
+    let (own, record) = remember(state, arrival, ends)?;
+    balanced(&mut state.flows, &hop, key, own, record);
     Ok(hop)
+}
+
+/// Keeps the backend of a balanced flow at its sender and the source of its replies at its backend (LB-01, LB-02). A
+/// flow that reaches the backend directly on the same ports takes the place of a balanced one.
+fn balanced(flows: &mut Flows, hop: &Hop, key: &FlowKey, own: Option<Slot>, record: Option<Slot>) {
+    if let Some(own) = own {
+        let answer = flows.balancing(own).and_then(|balancing| balancing.answer);
+        let keep = hop.to.filter(|_| hop.balanced.is_some());
+        let whole = hop.to.filter(|_| !hop.rewrite.is_none() || keep.is_some());
+        flows.set_balancing(own, keep, answer, whole.map(|_| *hop));
+        if answer.is_some() {
+            return;
+        }
+    }
+    if let Some(record) = record
+        && own != Some(record)
+    {
+        let keep = flows.balancing(record).and_then(|balancing| balancing.keep);
+        flows.set_balancing(record, keep, hop.answer(key), None);
+    }
 }
 
 /// An ICMP error passes where the packet it quotes has passed: its sender received that, its receiver sent it.
@@ -138,14 +161,22 @@ fn related(state: &mut State, arrival: &Arrival<'_>, sender: Sender, quoted: &Fl
         headers,
         ..
     } = *arrival;
+    let mut balancing = Balancing::default();
     if let Some(nic) = sender.nic() {
         let known = state.flows.find(port, &quoted.reversed(), nic, 0);
-        known.ok_or(Lost {
+        let own = known.ok_or(Lost {
             reason: DropReason::IcmpUnrelated,
             nic: Some(nic),
         })?;
+        balancing = state.flows.balancing(own).copied().unwrap_or_default();
     }
-    let (hop, _) = next_hop(snapshot, sender, &headers.key)?;
+    // What is said about a balanced flow goes to its backend, though the frontend balances no ICMP.
+    let routed = if balancing.keep.is_some() && quoted.source == headers.key.destination {
+        quoted.reversed()
+    } else {
+        headers.key
+    };
+    let (hop, _) = next_hop(snapshot, sender, &routed, balancing)?;
     if let Some(nic) = hop.to {
         let form = hop.rewrite.apply_to_quoted(quoted, &headers.key);
         let known = state.flows.find(hop.port, &form, nic, 0);
@@ -158,13 +189,24 @@ fn related(state: &mut State, arrival: &Arrival<'_>, sender: Sender, quoted: &Fl
 }
 
 /// Route and admit; also the key as the receiver sees it.
-fn next_hop(snapshot: &Snapshot, sender: Sender, key: &FlowKey) -> Result<(Hop, FlowKey), Lost> {
+fn next_hop(
+    snapshot: &Snapshot,
+    sender: Sender,
+    key: &FlowKey,
+    balancing: Balancing,
+) -> Result<(Hop, FlowKey), Lost> {
     let from = sender.nic();
     let outcome = match sender {
-        Sender::Nic(nic) => route(snapshot, nic, key).outcome,
+        Sender::Nic(nic) => route(snapshot, nic, key, balancing.keep).outcome,
         Sender::Internet => from_internet(snapshot, key),
+        Sender::Platform(vnet) => from_platform(snapshot, vnet, key),
     };
-    let hop = outcome.map_err(|reason| Lost { reason, nic: from })?;
+    let mut hop = outcome.map_err(|reason| Lost { reason, nic: from })?;
+    if let Some(answer) = balancing.answer
+        && hop.rewrite.is_none()
+    {
+        hop.rewrite = answer;
+    }
     let seen = hop.rewrite.apply(key);
     admit(snapshot, &hop, &seen).map_err(|reason| {
         let nic = if reason == DropReason::NotForNic {
@@ -177,8 +219,14 @@ fn next_hop(snapshot: &Snapshot, sender: Sender, key: &FlowKey) -> Result<(Hop, 
     Ok((hop, seen))
 }
 
-/// Step 4 for a packet that is not the first of its tick: the decision kept in its entry, if it still holds.
+/// Step 4 for a packet that is not the first of its tick: the decision kept in its entry, if it still holds. That of
+/// a balanced flow holds for the tick: health may have changed (LB-07).
 fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) -> Option<Hop> {
+    if state.flows.balancing(own).is_some() {
+        let hop = state.flows.balanced(own, headers.tcp_flags)?;
+        state.flows.sent(own, Seen::of(headers));
+        return Some(hop);
+    }
     let (decision, record) = state.flows.decision(snapshot, own)?;
     let port = snapshot.nics.get(decision.to.index())?.port;
     let seen = Seen::of(headers);
@@ -192,6 +240,7 @@ fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) 
         rewrite: Default::default(),
         mtu: PATH_MTU,
         narrowed_by: None,
+        balanced: None,
     })
 }
 
@@ -206,7 +255,11 @@ struct Ends<'a> {
 
 /// Makes the records of both NICs where they are missing, or none of them, and keeps the decision. What the edge
 /// rewrites is decided anew for each packet: its state passes the filters, its route is looked up.
-fn remember(state: &mut State, arrival: &Arrival<'_>, ends: Ends<'_>) -> Result<(), Lost> {
+fn remember(
+    state: &mut State,
+    arrival: &Arrival<'_>,
+    ends: Ends<'_>,
+) -> Result<(Option<Slot>, Option<Slot>), Lost> {
     let Arrival {
         snapshot,
         port,
@@ -244,6 +297,7 @@ fn remember(state: &mut State, arrival: &Arrival<'_>, ends: Ends<'_>) -> Result<
     };
     if let (Some(own), Some(record), Some(from), Some(to)) = (own, record, ends.from, ends.hop.to)
         && ends.hop.rewrite.is_none()
+        && ends.hop.balanced.is_none()
     {
         flows.set_decision(
             snapshot,
@@ -260,7 +314,7 @@ fn remember(state: &mut State, arrival: &Arrival<'_>, ends: Ends<'_>) -> Result<
     let seen = Seen::of(headers);
     own.into_iter().for_each(|own| flows.sent(own, seen));
     record.into_iter().for_each(|record| flows.received(record, seen));
-    Ok(())
+    Ok((own, record))
 }
 
 fn allowed(access: Access, reason: DropReason, nic: NicId) -> Result<(), Lost> {

@@ -1,5 +1,6 @@
-//! Step 9: what the fabric changes in a packet: addresses at the Internet edge, 1:1, and nothing else (NET-08: no TTL).
-//! Reads: the hop's rewrite and MTU. Writes: addresses and checksums of the packet.
+//! Step 9: what the fabric changes in a packet: addresses at the Internet edge, 1:1, the address and port of a load
+//! balancer (LB-01), and nothing else (NET-08: no TTL).
+//! Reads: the hop's rewrite and MTU. Writes: addresses, ports and checksums of the packet.
 //! Ends with: `TooBig`.
 
 use packet::{FlowKey, Headers, Packet, Protocol, Side, edit};
@@ -10,11 +11,13 @@ use crate::reason::DropReason;
 use crate::route::{Hop, PATH_MTU};
 use crate::snapshot::{NicId, Snapshot};
 
-/// Addresses (128-bit form) to put in place of a packet's own. Default: none, the packet passes untouched.
+/// Addresses (128-bit form) and ports to put in place of a packet's own. Default: none, the packet passes untouched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
     pub source: Option<u128>,
     pub destination: Option<u128>,
+    pub source_port: Option<u16>,
+    pub destination_port: Option<u16>,
 }
 
 impl Rewrite {
@@ -24,6 +27,8 @@ impl Rewrite {
         FlowKey {
             source: self.source.unwrap_or(key.source),
             destination: self.destination.unwrap_or(key.destination),
+            source_port: self.source_port.unwrap_or(key.source_port),
+            destination_port: self.destination_port.unwrap_or(key.destination_port),
             ..*key
         }
     }
@@ -31,9 +36,15 @@ impl Rewrite {
     /// The packet that an ICMP error quotes, as its sender, the error's receiver, had sent it. `error` is the
     /// error's own key.
     pub(crate) fn apply_to_quoted(self, quoted: &FlowKey, error: &FlowKey) -> FlowKey {
-        let source = self.destination.filter(|_| quoted.source == error.destination);
-        let destination = self.source.filter(|_| quoted.destination == error.source);
-        Self { source, destination }.apply(quoted)
+        let to = quoted.source == error.destination;
+        let from = quoted.destination == error.source;
+        let mirrored = Self {
+            source: self.destination.filter(|_| to),
+            destination: self.source.filter(|_| from),
+            source_port: self.destination_port.filter(|_| to),
+            destination_port: self.source_port.filter(|_| from),
+        };
+        mirrored.apply(quoted)
     }
 
     #[must_use]
@@ -108,7 +119,12 @@ fn fit(
 /// An ICMP error quotes a packet that went the other way, so what the edge changes on one side of the error it changes
 /// on the other side of the quote.
 fn readdress(packet: &mut Packet, headers: &Headers, hop: &Hop) {
-    let Rewrite { source, destination } = hop.rewrite;
+    let Rewrite {
+        source,
+        destination,
+        source_port,
+        destination_port,
+    } = hop.rewrite;
     let quoted = headers
         .quoted
         .map(|quoted| hop.rewrite.apply_to_quoted(&quoted, &headers.key));
@@ -118,8 +134,15 @@ fn readdress(packet: &mut Packet, headers: &Headers, hop: &Hop) {
     if let Some(destination) = destination {
         edit::set_address(packet, headers, Side::Destination, destination);
     }
+    for (side, port) in [(Side::Source, source_port), (Side::Destination, destination_port)] {
+        if let Some(port) = port {
+            edit::set_port(packet, headers, side, port);
+        }
+    }
     if let Some(quoted) = quoted {
         edit::set_quoted_address(packet, headers, Side::Source, quoted.source);
         edit::set_quoted_address(packet, headers, Side::Destination, quoted.destination);
+        edit::set_quoted_port(packet, headers, Side::Source, quoted.source_port);
+        edit::set_quoted_port(packet, headers, Side::Destination, quoted.destination_port);
     }
 }

@@ -1,30 +1,35 @@
 //! Step 6: longest-prefix match, and where its next hop leads.
 //! Reads: the sender's FIB, addresses of VNets and of the Internet. Writes: nothing.
-//! Ends with: `NoRoute`, `RouteNone`, `NextHopUnreachable`, `NoDestination`, `NoInternet`, `NoGateway`.
+//! Ends with: `NoRoute`, `RouteNone`, `NextHopUnreachable`, `NoDestination`, `NoInternet`, `NoGateway`, `NoBackend`,
+//! `PlatformReserved`.
 
 use packet::FlowKey;
 
+use crate::balance::{Balanced, through_frontend, to_frontend};
+use crate::classify::is_probed;
 use crate::fib::{NextHop, RouteId};
 use crate::reason::DropReason;
 use crate::rewrite::Rewrite;
-use crate::snapshot::{FibId, NicId, PeeringId, PortId, Snapshot};
+use crate::snapshot::{FibId, NicId, PeeringId, PortId, Snapshot, VnetId};
 
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// The receiving NIC; None: the packet leaves for the Internet.
+    /// The receiving NIC; None: the packet leaves for the Internet or the platform.
     pub to: Option<NicId>,
     /// The port it is written to.
     pub port: PortId,
     /// The peering it crosses, seen from the sender.
     pub peering: Option<PeeringId>,
-    /// Addresses changed at the Internet edge on the way.
+    /// Addresses and ports changed on the way, at the Internet edge or by a load balancer.
     pub rewrite: Rewrite,
     /// The largest IP packet that passes, in bytes (NET-03).
     pub mtu: u16,
     /// Who says so to the sender of a larger one: the address of the gateway that owns the narrow place (128-bit form).
     /// None: the fabric, in the name of the sender's router.
     pub narrowed_by: Option<u128>,
+    /// The load balancing rule that chose the receiver.
+    pub balanced: Option<Balanced>,
 }
 
 /// What routing says, and by which route.
@@ -38,10 +43,17 @@ pub struct Routed {
 /// NET-03: the path MTU between VMs, over peerings and to the Internet.
 pub const PATH_MTU: u16 = 1500;
 
-/// Routes a packet that a NIC sends (ROUTE-20, ROUTE-24): the sender's table decides, once (ROUTE-18, ROUTE-42).
+/// Routes a packet that a NIC sends (ROUTE-20, ROUTE-24): the sender's table decides, once (ROUTE-18, ROUTE-42). `keep`
+/// is the backend that a balanced flow went to so far (LB-02).
 #[must_use]
-pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Routed {
+pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey, keep: Option<NicId>) -> Routed {
     let nic = &snapshot.nics[from.index()];
+    if is_probed(key) {
+        return Routed {
+            route: None,
+            outcome: to_platform(snapshot, nic.vnet),
+        };
+    }
     let fib = &snapshot.fibs[nic.fib.index()];
     let Some(found) = fib.lookup(key.destination) else {
         return Routed {
@@ -50,18 +62,14 @@ pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Routed {
         };
     };
     let outcome = match fib.routes()[found.index()].next_hop {
-        NextHop::VnetLocal => snapshot.vnets[nic.vnet.index()]
-            .nic_of(key.destination)
-            .map(|to| deliver(snapshot, to, None))
-            .ok_or(DropReason::NoDestination),
+        NextHop::VnetLocal => within(snapshot, nic.vnet, None, key, keep),
         NextHop::Peering(peering) => {
             let remote = snapshot.peerings[peering.index()].remote;
-            (snapshot.vnets[remote.index()].nic_of(key.destination))
-                .map(|to| deliver(snapshot, to, Some(peering)))
-                .ok_or(DropReason::NoDestination)
+            within(snapshot, remote, Some(peering), key, keep)
         }
         NextHop::Appliance(Some((to, peering))) => Ok(deliver(snapshot, to, peering)),
         NextHop::Appliance(None) => Err(DropReason::NextHopUnreachable),
+        NextHop::Balancer(frontend, peering) => through_frontend(snapshot, frontend, peering, key, keep),
         NextHop::Internet => to_internet(snapshot, from, key),
         NextHop::NoGateway => Err(DropReason::NoGateway),
         NextHop::None => Err(DropReason::RouteNone),
@@ -72,6 +80,34 @@ pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Routed {
     }
 }
 
+/// Where the destination address leads in a VNet: to its NIC, or behind a load balancer (LB-01). `peering` is the one
+/// crossed on the way there.
+///
+/// # Errors
+/// `NoDestination`, `NoBackend`.
+pub fn within(
+    snapshot: &Snapshot,
+    vnet: VnetId,
+    peering: Option<PeeringId>,
+    key: &FlowKey,
+    keep: Option<NicId>,
+) -> Result<Hop, DropReason> {
+    match snapshot.vnets[vnet.index()].nic_of(key.destination) {
+        Some(to) => Ok(deliver(snapshot, to, peering)),
+        None => to_frontend(snapshot, vnet, peering, key, keep),
+    }
+}
+
+/// Routes a packet that the platform sends to a NIC of a VNet (VNET-08): no table is asked.
+///
+/// # Errors
+/// `NoDestination`: nobody in the VNet has the address.
+pub fn from_platform(snapshot: &Snapshot, vnet: VnetId, key: &FlowKey) -> Result<Hop, DropReason> {
+    let to = snapshot.vnets[vnet.index()].nic_of(key.destination);
+    to.map(|to| deliver(snapshot, to, None))
+        .ok_or(DropReason::NoDestination)
+}
+
 /// Routes a packet that the Internet sends: to the NIC that has the destination as its public address.
 ///
 /// # Errors
@@ -79,8 +115,8 @@ pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Routed {
 pub fn from_internet(snapshot: &Snapshot, key: &FlowKey) -> Result<Hop, DropReason> {
     let (to, private) = behind_public(snapshot, key.destination).ok_or(DropReason::NoDestination)?;
     let rewrite = Rewrite {
-        source: None,
         destination: Some(private),
+        ..Rewrite::default()
     };
     Ok(Hop {
         rewrite,
@@ -88,7 +124,7 @@ pub fn from_internet(snapshot: &Snapshot, key: &FlowKey) -> Result<Hop, DropReas
     })
 }
 
-fn deliver(snapshot: &Snapshot, to: NicId, peering: Option<PeeringId>) -> Hop {
+pub(crate) fn deliver(snapshot: &Snapshot, to: NicId, peering: Option<PeeringId>) -> Hop {
     let port = snapshot.nics[to.index()].port;
     Hop {
         to: Some(to),
@@ -97,7 +133,24 @@ fn deliver(snapshot: &Snapshot, to: NicId, peering: Option<PeeringId>) -> Hop {
         rewrite: Rewrite::default(),
         mtu: PATH_MTU,
         narrowed_by: None,
+        balanced: None,
     }
+}
+
+/// To 168.63.129.16 no route applies, a user's neither (VNET-08).
+fn to_platform(snapshot: &Snapshot, vnet: VnetId) -> Result<Hop, DropReason> {
+    let ports = &snapshot.platform;
+    let at = ports.binary_search_by_key(&vnet, |&(vnet, _)| vnet);
+    let (_, port) = ports[at.map_err(|_| DropReason::PlatformReserved)?];
+    Ok(Hop {
+        to: None,
+        port,
+        peering: None,
+        rewrite: Rewrite::default(),
+        balanced: None,
+        mtu: PATH_MTU,
+        narrowed_by: None,
+    })
 }
 
 /// The edge: the source becomes the sender's public address; another NIC's public address leads back in.
@@ -108,6 +161,7 @@ fn to_internet(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Result<Hop, D
         let rewrite = Rewrite {
             source,
             destination: Some(private),
+            ..Rewrite::default()
         };
         return Ok(Hop {
             rewrite,
@@ -119,7 +173,7 @@ fn to_internet(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Result<Hop, D
     }
     let rewrite = Rewrite {
         source,
-        destination: None,
+        ..Rewrite::default()
     };
     Ok(Hop {
         to: None,
@@ -128,6 +182,7 @@ fn to_internet(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Result<Hop, D
         rewrite,
         mtu: PATH_MTU,
         narrowed_by: None,
+        balanced: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use packet::Prefix;
 
+use crate::balance::{Frontend, Health};
 use crate::fib::Fib;
 use crate::filter::Filter;
 
@@ -34,6 +35,8 @@ ids! {
     FilterId,
     /// Index into [`Snapshot::peerings`]: one direction, owned by the local VNet.
     PeeringId,
+    /// Index into [`Snapshot::frontends`].
+    FrontendId,
 }
 
 /// All tables of one generation. Immutable once published.
@@ -58,6 +61,14 @@ pub struct Snapshot {
     pub flows_per_nic: u32,
     /// NET-01: ESP and AH are carried, since azure-2025.
     pub carries_ipsec: bool,
+    /// Of internal load balancers.
+    pub frontends: Vec<Frontend>,
+    /// They by VNet and address (128-bit form), sorted.
+    pub frontend_index: Vec<(VnetId, u128, FrontendId)>,
+    /// Which backends are up: measured while this forwards, as the time is, and so the one thing in it that changes.
+    pub health: Health,
+    /// The ports behind which 168.63.129.16 is, sorted: one for each VNet that needs it (VNET-08).
+    pub platform: Vec<(VnetId, PortId)>,
 }
 
 /// A virtual network.
@@ -102,6 +113,8 @@ pub enum Port {
     Internet,
     /// It was closed; nobody else has its id.
     Gone,
+    /// 168.63.129.16 as this VNet sees it (VNET-08).
+    Platform(VnetId),
 }
 
 /// A Connected peering seen from its local VNet.

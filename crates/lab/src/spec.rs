@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::Topology;
-use model::topology::{Nic, PortNamespace, VnetIndex};
+use model::topology::{Nic, PLATFORM_V4, PLATFORM_V6, PortNamespace, VnetIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ pub const INTERNET: &str = "internet";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabSpec {
     pub name: String,
-    /// VMs in file order, then VNet ports, then the Internet.
+    /// VMs in file order, then VNet ports, then the Internet, then the platform of each VNet with health probes.
     pub namespaces: Vec<NamespaceSpec>,
 }
 
@@ -51,6 +51,8 @@ pub enum NamespaceKind {
     Site,
     /// Where a gateway speaks BGP.
     Gateway,
+    /// 168.63.129.16, as one VNet sees it.
+    Platform,
 }
 
 /// Where the namespace comes from.
@@ -120,6 +122,9 @@ impl LabSpec {
                 own_prefixes: Vec::new(),
             });
         }
+        for vnet in topology.probing_vnets() {
+            namespaces.push(platform(&topology.vnets[vnet.0].name));
+        }
         let mut seen = HashSet::new();
         for namespace in &namespaces {
             if !seen.insert(namespace.name.to_lowercase()) {
@@ -141,6 +146,26 @@ impl LabSpec {
         self.namespaces
             .iter()
             .find(|namespace| namespace.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Name of the namespace from which a VNet's backends are probed: no VM can have it.
+#[must_use]
+pub fn platform_name(vnet: &str) -> String {
+    format!("{vnet}.platform")
+}
+
+/// One for each VNet: two VNets may use the same addresses (VNET-07).
+fn platform(vnet: &str) -> NamespaceSpec {
+    let addresses = [IpAddr::from(PLATFORM_V4), IpAddr::from(PLATFORM_V6)].map(IpNet::from);
+    NamespaceSpec {
+        name: platform_name(vnet),
+        kind: NamespaceKind::Platform,
+        place: Place::Lab,
+        forwarding: false,
+        run: Vec::new(),
+        interfaces: vec![InterfaceSpec::new("eth0".to_owned(), addresses.to_vec(), true)],
+        own_prefixes: Vec::new(),
     }
 }
 

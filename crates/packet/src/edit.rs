@@ -1,4 +1,4 @@
-//! Edits in place: addresses and time to live, with every checksum that covers them kept right.
+//! Edits in place: addresses, ports and time to live, with every checksum that covers them kept right.
 //!
 //! *Reads* `Headers` of the same packet. *Writes* its bytes. *Ends with* nothing: a packet that was parsed can be edited.
 //!
@@ -8,7 +8,7 @@
 use crate::buffer::Packet;
 use crate::checksum::{change16, change32, change128, update, update_partial};
 use crate::key::Protocol;
-use crate::parse::{Headers, checksum_field, quoted_transport_offset};
+use crate::parse::{Fragment, Headers, checksum_field, quoted_transport_offset};
 
 /// One of the two addresses of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,48 @@ pub fn set_address(packet: &mut Packet, headers: &Headers, side: Side, address: 
     if let Some(at) = headers.transport_checksum_offset() {
         update_transport(bytes, at, headers.protocol, change, partial);
     }
+}
+
+/// Replaces a port of TCP or UDP and corrects the transport checksum; nothing happens to packets without ports. A
+/// partial checksum covers no ports. `headers.key` stays as parsed.
+pub fn set_port(packet: &mut Packet, headers: &Headers, side: Side, port: u16) {
+    let later = matches!(headers.fragment, Fragment::Later { .. });
+    if later || !has_ports(headers.protocol) {
+        return;
+    }
+    let partial = packet.vnet.needs_checksum();
+    let bytes = packet.bytes_mut();
+    let at = usize::from(headers.transport_offset);
+    let Some(change) = replace_port(bytes, at, side, port) else {
+        return;
+    };
+    if let (false, Some(at)) = (partial, headers.transport_checksum_offset()) {
+        update_transport(bytes, at, headers.protocol, change, false);
+    }
+}
+
+/// Replaces a port in the packet that an ICMP error quotes, as [`set_quoted_address`] does an address.
+pub fn set_quoted_port(packet: &mut Packet, headers: &Headers, side: Side, port: u16) {
+    let Some(quoted) = headers.quoted.filter(|quoted| has_ports(quoted.protocol)) else {
+        return;
+    };
+    let icmp = usize::from(headers.transport_offset);
+    let bytes = packet.bytes_mut();
+    let Some(quote) = bytes.get_mut(icmp + 8..) else {
+        return;
+    };
+    let Some(change) =
+        quoted_transport_offset(quote, headers.ipv6).and_then(|at| replace_port(quote, at, side, port))
+    else {
+        return;
+    };
+    let mut error_change = change;
+    if let Some(at) = quoted_checksum_offset(quote, headers.ipv6, quoted.protocol)
+        && let Some((old, new)) = update_transport(quote, at, quoted.protocol, change, false)
+    {
+        error_change += change16(old, new);
+    }
+    patch(bytes, icmp + 2, |field| update(field, error_change));
 }
 
 /// Replaces an address in the packet that an ICMP error quotes, in the quoted checksums as far as they are there, and
@@ -104,6 +146,17 @@ fn replace_address(bytes: &mut [u8], ipv6: bool, side: Side, address: u128) -> O
     *field = address.to_be_bytes();
     patch(bytes, IPV4_CHECKSUM, |field| update(field, change));
     Some(change)
+}
+
+/// Replaces a port of the transport header at `at`, if it is there. Returns what that adds to a sum.
+fn replace_port(bytes: &mut [u8], at: usize, side: Side, port: u16) -> Option<u64> {
+    let at = if side == Side::Source { at } else { at + 2 };
+    let (old, new) = patch(bytes, at, |_| port)?;
+    Some(change16(old, new))
+}
+
+fn has_ports(protocol: Protocol) -> bool {
+    protocol == Protocol::TCP || protocol == Protocol::UDP
 }
 
 /// Corrects the transport checksum at `at`, if it is there; returns the field before and after.

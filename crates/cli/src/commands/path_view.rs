@@ -163,9 +163,17 @@ fn decisions(hop: &Hop, palette: Palette) -> Vec<String> {
             )
         })
         .collect();
+    if let Some(choice) = &hop.load_balancer {
+        let rule = choice.rule.as_deref().unwrap_or("?");
+        let backend = choice.backend.as_deref().unwrap_or("?");
+        lines.push(format!(
+            "⚖ rule {rule} of frontend {} chose {backend}",
+            choice.frontend
+        ));
+    }
     if lines.is_empty() {
         let by_state = hop.rule.as_deref() == Some("state");
-        lines.push(match (by_state, hop.node) {
+        lines.push(match (by_state, &hop.node) {
             (true, _) => format!("{} passed by state", palette.paint(Tone::Good, "✔")),
             (false, Some(_)) => palette.paint(Tone::Faint, "· no NSG outside the VNets"),
             (false, None) => palette.paint(Tone::Faint, "· no NSG"),
@@ -219,5 +227,5 @@ fn route_text(route: &HopRoute) -> String {
 }
 
 fn node(hop: &Hop) -> &str {
-    hop.nic.as_deref().or(hop.node).unwrap_or("?")
+    hop.nic.as_deref().or(hop.node.as_deref()).unwrap_or("?")
 }

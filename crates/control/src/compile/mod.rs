@@ -1,5 +1,6 @@
 //! Topology -> Snapshot: dense ids, shared tables, and what each id means in the user's words.
 
+pub mod balancers;
 mod tables;
 
 use std::collections::HashMap;
@@ -9,8 +10,8 @@ use engine::snapshot::{Internet, Nic, NicId, Peering, PeeringId, Port, PortId, S
 use ipnet::IpNet;
 use model::Topology;
 use model::topology::{
-    Direction, ForwardedSemantics, NicIndex, NsgIndex, PeeringIndex, PeeringState, Profile, VmIndex,
-    VnetIndex,
+    Direction, ForwardedSemantics, LoadBalancerIndex, NicIndex, NsgIndex, PeeringIndex, PeeringState,
+    Profile, VmIndex, VnetIndex,
 };
 use packet::Prefix;
 use packet::key::mapped;
@@ -38,10 +39,22 @@ pub struct Provenance {
     pub routes: Vec<Vec<Route>>,
     /// By filter.
     pub filters: Vec<FilterOrigin>,
+    /// By frontend: the balancer, and the position in its list.
+    pub frontends: Vec<(LoadBalancerIndex, usize)>,
+    /// By health id: whom which probe asks.
+    pub probed: Vec<Probed>,
+}
+
+/// A backend that a probe asks, by position in [`model::topology::LoadBalancer::probes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Probed {
+    pub balancer: LoadBalancerIndex,
+    pub probe: usize,
+    pub nic: NicIndex,
 }
 
 /// Who is behind a port. `PortId`s count the NICs of VMs first, in the topology's order (VM by VM, eth0 first), then
-/// the VNets with a VNet port, in file order, then the Internet.
+/// the VNets with a VNet port, in file order, then the Internet, then the platform of each VNet that has probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortOwner {
     /// `eth<interface>` of a VM.
@@ -52,6 +65,8 @@ pub enum PortOwner {
     },
     Vnet(VnetIndex),
     Internet,
+    /// 168.63.129.16 for a VNet that has load balancers with probes (VNET-08).
+    Platform(VnetIndex),
 }
 
 /// Which rules a filter was made of.
@@ -68,8 +83,11 @@ pub struct FilterOrigin {
 pub fn compile(topology: &Topology, generation: u64) -> Compiled {
     let owners = port_owners(topology);
     let (peerings, peering_ids) = peerings(topology);
-    let mut tables = Tables::new(topology, vnets(topology, generation), peering_ids);
+    let (probed, health) = balancers::probed(topology);
+    let frontends = balancers::frontends(topology, &probed, &peering_ids);
+    let mut tables = Tables::new(topology, vnets(topology, generation), peering_ids, &frontends);
     let nics = nics(topology, &owners, &mut tables);
+    let origins = frontends.iter().map(|&(_, origin)| origin).collect();
     let mut public_addresses: Vec<(u128, NicId)> = (0..)
         .zip(&topology.nics)
         .flat_map(|(id, nic)| {
@@ -92,11 +110,18 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         fabric_mtu: topology.settings.fabric_mtu,
         flows_per_nic: topology.settings.flows_per_nic,
         carries_ipsec: topology.profile == Profile::Azure2025,
+        frontend_index: balancers::index(&frontends),
+        frontends: frontends.into_iter().map(|(frontend, _)| frontend).collect(),
+        health,
+        platform: platform(&owners),
     };
+    balancers::deny_probes(topology, &snapshot, &probed);
     Compiled {
         snapshot: Arc::new(snapshot),
         provenance: Provenance {
             ports: owners,
+            frontends: origins,
+            probed,
             ..tables.provenance
         },
     }
@@ -116,7 +141,8 @@ fn port_owners(topology: &Topology) -> Vec<PortOwner> {
         .filter(|(_, vnet)| vnet.tun.is_some())
         .map(|(index, _)| PortOwner::Vnet(VnetIndex(index)));
     let internet = topology.internet.iter().map(|_| PortOwner::Internet);
-    of_vms.chain(of_vnets).chain(internet).collect()
+    let platform = topology.probing_vnets().into_iter().map(PortOwner::Platform);
+    of_vms.chain(of_vnets).chain(internet).chain(platform).collect()
 }
 
 fn port(owner: &PortOwner) -> Port {
@@ -124,6 +150,7 @@ fn port(owner: &PortOwner) -> Port {
         PortOwner::Vm { nic, .. } => Port::Nic(NicId(dense(nic.0))),
         PortOwner::Vnet(vnet) => Port::Vnet(VnetId(dense(vnet.0))),
         PortOwner::Internet => Port::Internet,
+        PortOwner::Platform(vnet) => Port::Platform(VnetId(dense(vnet.0))),
     }
 }
 
@@ -193,7 +220,7 @@ fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> V
         .filter_map(|(id, owner)| match *owner {
             PortOwner::Vm { nic, .. } => Some((Behind::Own(nic), id)),
             PortOwner::Vnet(vnet) => Some((Behind::Vnet(vnet), id)),
-            PortOwner::Internet => None,
+            PortOwner::Internet | PortOwner::Platform(_) => None,
         })
         .collect();
     let nic = |(index, nic): (usize, &model::topology::Nic)| {
@@ -211,7 +238,10 @@ fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> V
             // A NIC without a port is refused by the model; nobody answers at the id past the last.
             port: PortId(ports.get(&behind).copied().unwrap_or_else(|| dense(owners.len()))),
             fib: tables.fib(nic.subnet),
-            addresses: nic.addresses.iter().map(|&address| mapped(address)).collect(),
+            addresses: (nic.addresses.iter().copied())
+                .chain(balancers::floating(topology, NicIndex(index)))
+                .map(mapped)
+                .collect(),
             routers: subnet.prefixes.iter().map(router).collect(),
             ip_forwarding: nic.ip_forwarding,
             outbound: [
@@ -258,6 +288,16 @@ fn internet(topology: &Topology, owners: &[PortOwner]) -> Option<Internet> {
         port: PortId(dense(port)),
         addresses,
     })
+}
+
+fn platform(owners: &[PortOwner]) -> Vec<(VnetId, PortId)> {
+    let ports = (0..).zip(owners).filter_map(|(port, owner)| match *owner {
+        PortOwner::Platform(vnet) => Some((VnetId(dense(vnet.0)), PortId(port))),
+        _ => None,
+    });
+    let mut ports: Vec<_> = ports.collect();
+    ports.sort_unstable();
+    ports
 }
 
 fn prefix(net: IpNet) -> Prefix {

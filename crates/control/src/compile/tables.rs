@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use engine::fib::{self, Fib, NextHop};
 use engine::filter::Filter;
-use engine::snapshot::{FibId, FilterId, NicId, PeeringId, Vnet};
+use engine::snapshot::{FibId, FilterId, FrontendId, PeeringId, Vnet, VnetId};
 use ipnet::IpNet;
 use model::Topology;
 use model::topology::{
@@ -13,7 +13,7 @@ use model::topology::{
 };
 use packet::key::mapped;
 
-use super::{FilterOrigin, Provenance, dense, peering_id, prefix};
+use super::{FilterOrigin, Provenance, balancers, dense, peering_id, prefix};
 use crate::rib::{Rib, Route, RouteType, scope};
 use crate::rules::{Expanded, NamedRule, Place, asg_members, engine_rule, expand, ordered};
 use crate::subnet_peering::{closed, leads_nowhere};
@@ -36,6 +36,8 @@ pub(super) struct Tables<'a> {
     peerings_of: Vec<Vec<PeeringId>>,
     /// By subnet: the subnet peerings that do not join it.
     closed: Vec<Vec<PeeringIndex>>,
+    /// By frontend: VNet, address, and the peerings over which it is out of reach.
+    frontends: Vec<(VnetId, u128, Vec<PeeringId>)>,
     members: Vec<Vec<IpAddr>>,
     places: HashMap<PlaceKey, (FibId, Tags)>,
     by_place: HashMap<FilterKey, FilterId>,
@@ -51,6 +53,7 @@ impl<'a> Tables<'a> {
         topology: &'a Topology,
         vnets: Vec<Vnet>,
         peerings: Vec<(VnetIndex, PeeringIndex)>,
+        frontends: &[balancers::Compiled],
     ) -> Self {
         let mut peerings_of = vec![Vec::new(); vnets.len()];
         for (id, (local, _)) in peerings.iter().enumerate() {
@@ -61,6 +64,10 @@ impl<'a> Tables<'a> {
             vnets,
             peerings_of,
             closed: closed(topology),
+            frontends: frontends
+                .iter()
+                .map(|(it, _)| (it.vnet, it.address, it.out_of_reach.clone()))
+                .collect(),
             members: asg_members(topology),
             places: HashMap::new(),
             by_place: HashMap::new(),
@@ -112,12 +119,12 @@ impl<'a> Tables<'a> {
             // The service answers at its public address.
             RouteType::VirtualNetworkServiceEndpoint | RouteType::Internet => NextHop::Internet,
             RouteType::VirtualNetworkGateway => NextHop::NoGateway,
-            RouteType::VirtualAppliance => NextHop::Appliance(
-                route
-                    .next_hops
-                    .first()
-                    .and_then(|&address| self.appliance(place, address)),
-            ),
+            RouteType::VirtualAppliance => route
+                .next_hops
+                .first()
+                .map_or(NextHop::Appliance(None), |&address| {
+                    self.appliance(place, address)
+                }),
             RouteType::None => NextHop::None,
         }
     }
@@ -140,15 +147,15 @@ impl<'a> Tables<'a> {
             .is_some_and(|subnet| self.closed[subnet.0].contains(&object))
     }
 
-    /// The NIC with the address in the own VNet or a directly Connected peer (ROUTE-13, ROUTE-18), and the peering
-    /// to it. Found by address alone: user routes do not apply to the way to the next hop.
-    fn appliance(&self, place: PlaceKey, address: IpAddr) -> Option<(NicId, Option<PeeringId>)> {
+    /// The NIC or frontend with the address in the own VNet or a directly Connected peer (ROUTE-13, ROUTE-18,
+    /// ROUTE-19), and the peering to it. Found by address alone: user routes do not apply to the way to the next hop.
+    fn appliance(&self, place: PlaceKey, address: IpAddr) -> NextHop {
         let vnet = place.0;
-        if let Some(nic) = self.vnets[vnet.0].nic_of(mapped(address)) {
-            return Some((nic, None));
+        if let Some(found) = self.has(vnet, address, None) {
+            return found;
         }
         // Ranges of a VNet and its peers are disjoint (PEER-13, PEER-14), so at most one peer has it.
-        self.peerings_of[vnet.0].iter().find_map(|&id| {
+        let found = self.peerings_of[vnet.0].iter().find_map(|&id| {
             let peering = &self.topology.peerings[self.provenance.peerings[id.index()].0];
             let (remote, inside) = if peering.from == vnet {
                 (peering.to, &peering.remote_address_space)
@@ -159,11 +166,24 @@ impl<'a> Tables<'a> {
             let closed =
                 self.is_closed(place, object) || leads_nowhere(self.topology, object, address.into());
             let reachable = !closed && inside.iter().any(|range| range.contains(&address));
-            let nic = self.vnets[remote.0]
-                .nic_of(mapped(address))
-                .filter(|_| reachable)?;
-            Some((nic, Some(id)))
-        })
+            reachable.then(|| self.has(remote, address, Some(id))).flatten()
+        });
+        found.unwrap_or(NextHop::Appliance(None))
+    }
+
+    /// Who has the address in a VNet. A frontend out of reach is nobody (PEER-28).
+    fn has(&self, vnet: VnetIndex, address: IpAddr, peering: Option<PeeringId>) -> Option<NextHop> {
+        let address = mapped(address);
+        if let Some(nic) = self.vnets[vnet.0].nic_of(address) {
+            return Some(NextHop::Appliance(Some((nic, peering))));
+        }
+        let wanted = (VnetId(dense(vnet.0)), address);
+        let at = self
+            .frontends
+            .iter()
+            .position(|(vnet, address, _)| (*vnet, *address) == wanted)?;
+        let reachable = peering.is_none_or(|id| !self.frontends[at].2.contains(&id));
+        reachable.then(|| NextHop::Balancer(FrontendId(dense(at)), peering))
     }
 
     /// The filter of an NSG at a NIC.

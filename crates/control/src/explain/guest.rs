@@ -8,6 +8,7 @@ use packet::FlowKey;
 use packet::key::unmapped;
 
 use super::walk::Node;
+use crate::compile::balancers::floating;
 
 /// What becomes of a packet that reached a NIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,9 @@ pub(super) fn receive(topology: &Topology, nic: NicIndex, key: &FlowKey) -> Fate
     if let Some(own) = owner(destination) {
         return Fate::Delivered(Node::Nic(own));
     }
+    if floating(topology, nic).contains(&destination) {
+        return Fate::Delivered(Node::Nic(nic));
+    }
     if !guest.forwarding {
         return Fate::NotForwarding;
     }
@@ -88,10 +92,11 @@ pub(super) fn receive(topology: &Topology, nic: NicIndex, key: &FlowKey) -> Fate
 
 /// Whether the address is the guest's own, on whichever interface.
 pub(super) fn has(topology: &Topology, vm: VmIndex, address: IpAddr) -> bool {
-    topology.vms[vm.0]
-        .nics
-        .iter()
-        .any(|nic| topology.nics[nic.0].addresses.contains(&address))
+    let nics = &topology.vms[vm.0].nics;
+    nics.iter().any(|&nic| {
+        // LB-04: a backend has the frontend of a floating IP on its loopback.
+        topology.nics[nic.0].addresses.contains(&address) || floating(topology, nic).contains(&address)
+    })
 }
 
 /// Whether the interface has an address of the family; IPv6 is off where it has none.

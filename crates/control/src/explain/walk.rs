@@ -1,15 +1,16 @@
 //! One packet's way: fabric, guest, fabric, … until it arrives or is lost. Every decision of the fabric is a call of
 //! the engine's step; only the guests are modelled here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use engine::DropReason;
 use engine::admit::admit;
-use engine::classify::{Sender, classify};
+use engine::balance::Balanced;
+use engine::classify::{Sender, classify, is_probed};
 use engine::fib::RouteId;
 use engine::filter::{Access, Filtered, inbound, outbound};
 use engine::route::{Hop as FabricHop, from_internet, route};
 use engine::snapshot::{FibId, NicId};
+use engine::{DropReason, Rewrite};
 use model::Topology;
 use model::topology::NicIndex;
 use packet::key::unmapped;
@@ -18,7 +19,7 @@ use packet::{FlowKey, Protocol};
 
 use super::guest::{self, Fate};
 use crate::compile::Compiled;
-use crate::present::{Drop, Evaluated, Finding, Hop, HopRoute, hop_route};
+use crate::present::{BalancerHop, Drop, Evaluated, Finding, Hop, HopRoute, hop_route};
 
 /// What Linux puts into the packets it sends; every guest that forwards takes one off.
 const TIME_TO_LIVE: u32 = 64;
@@ -54,6 +55,8 @@ pub(super) struct Walk<'a> {
     pub(super) findings: Vec<Finding>,
     /// NSG-08: NIC, and the key of packets it sends in a flow it has let pass.
     records: HashSet<(NicId, FlowKey)>,
+    /// LB-01: what replies of balanced flows get, by backend and their key.
+    answers: HashMap<(NicId, FlowKey), Rewrite>,
 }
 
 impl<'a> Walk<'a> {
@@ -68,6 +71,7 @@ impl<'a> Walk<'a> {
             appliances: Vec::new(),
             findings: Vec::new(),
             records: HashSet::new(),
+            answers: HashMap::new(),
         }
     }
 
@@ -80,6 +84,7 @@ impl<'a> Walk<'a> {
         Self {
             arrived,
             records: self.records.clone(),
+            answers: self.answers.clone(),
             ..Self::new(self.topology, self.compiled, path)
         }
     }
@@ -164,22 +169,36 @@ impl<'a> Walk<'a> {
         }
         let from = match classify(snapshot, port, &key) {
             Ok(Sender::Nic(id)) => id,
-            Ok(Sender::Internet) => return Err(self.lost(Node::Nic(nic), DropReason::UnknownNic)),
+            Ok(Sender::Internet | Sender::Platform(_)) => {
+                return Err(self.lost(Node::Nic(nic), DropReason::UnknownNic));
+            }
             Err(reason) => return Err(self.lost(Node::Nic(nic), reason)),
         };
         let at = Node::Nic(NicIndex(from.index()));
+        if is_probed(&key) {
+            return Err(self.lost(at, DropReason::PlatformReserved));
+        }
         if !self.passes(from, key, || outbound(snapshot, from, &key)) {
             return Err(self.lost(at, DropReason::NsgOutbound));
         }
-        let routed = route(snapshot, from, &key);
+        let routed = route(snapshot, from, &key, None);
         let told = routed.route.and_then(|route| self.told(route));
         if let Some(hop) = self.hops.last_mut() {
             hop.route = told;
         }
-        let hop = match routed.outcome {
+        let mut hop = match routed.outcome {
             Ok(hop) => hop,
             Err(reason) => return Err(self.lost(at, reason)),
         };
+        if let Some(answer) = self.answers.get(&(from, key))
+            && hop.rewrite.is_none()
+        {
+            hop.rewrite = *answer;
+        }
+        if let (Some(to), Some(answer)) = (hop.to, hop.answer(&key)) {
+            self.answers
+                .insert((to, hop.rewrite.apply(&key).reversed()), answer);
+        }
         self.cross(at, &hop, hop.rewrite.apply(&key))
     }
 
@@ -212,6 +231,9 @@ impl<'a> Walk<'a> {
                 "{}/{}",
                 self.topology.vnets[peering.from.0].name, peering.name
             ));
+        }
+        if let Some(balanced) = hop.balanced {
+            self.hops.push(self.balancer_hop(balanced, hop.to));
         }
         let admitted = admit(snapshot, hop, &key);
         let Some(to) = hop.to else {
@@ -292,6 +314,24 @@ impl<'a> Walk<'a> {
         told.collect()
     }
 
+    /// The load balancer on the way, and whom it chose.
+    fn balancer_hop(&self, balanced: Balanced, to: Option<NicId>) -> Hop {
+        let (balancer, frontend) = self.compiled.provenance.frontends[balanced.frontend.index()];
+        let balancer = &self.topology.load_balancers[balancer.0];
+        let mut rules = balancer.rules.iter().filter(|rule| rule.frontend == frontend);
+        Hop {
+            node: Some(balancer.name.clone()),
+            load_balancer: Some(BalancerHop {
+                frontend: balancer.frontends[frontend].name.clone(),
+                rule: rules
+                    .nth(usize::from(balanced.rule))
+                    .map(|rule| rule.name.clone()),
+                backend: to.map(|nic| self.topology.nics[nic.index()].name.clone()),
+            }),
+            ..plain_hop(None, "Inbound")
+        }
+    }
+
     fn told(&self, (fib, route): (FibId, RouteId)) -> Option<HopRoute> {
         self.compiled
             .provenance
@@ -367,6 +407,7 @@ fn plain_hop(nic: Option<String>, direction: &'static str) -> Hop {
     Hop {
         nic,
         node: None,
+        load_balancer: None,
         direction,
         nsg: None,
         rule: None,
@@ -378,7 +419,7 @@ fn plain_hop(nic: Option<String>, direction: &'static str) -> Hop {
 
 fn internet_hop(direction: &'static str) -> Hop {
     Hop {
-        node: Some("internet"),
+        node: Some("internet".to_owned()),
         ..plain_hop(None, direction)
     }
 }

@@ -127,6 +127,7 @@ fn port_key(topology: &Topology, owner: &PortOwner) -> String {
             format!("vnet {} {:?}", vnet.name, vnet.tun)
         }
         PortOwner::Internet => "internet".to_owned(),
+        PortOwner::Platform(vnet) => format!("platform {}", topology.vnets[vnet.0].name),
     }
 }
 

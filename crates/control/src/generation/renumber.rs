@@ -3,6 +3,7 @@
 //! Every structure is taken apart field by field, without `..`: whoever adds an id somewhere is led here.
 
 use engine::Snapshot;
+use engine::balance::{Backend, Frontend, Rule};
 use engine::fib::NextHop;
 use engine::snapshot::{FibId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId};
 
@@ -25,6 +26,10 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         fabric_mtu,
         flows_per_nic,
         carries_ipsec,
+        frontends,
+        frontend_index,
+        health,
+        platform,
     } = snapshot;
     for fib in &mut fibs {
         fib.map_next_hops(|next_hop| ids.next_hop(next_hop));
@@ -50,7 +55,23 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         fabric_mtu,
         flows_per_nic,
         carries_ipsec,
+        frontends: frontends
+            .into_iter()
+            .map(|frontend| ids.in_frontend(frontend))
+            .collect(),
+        frontend_index: sorted(frontend_index, |(vnet, address, frontend)| {
+            (ids.vnet(vnet), address, frontend)
+        }),
+        health,
+        platform: sorted(platform, |(vnet, port)| (ids.vnet(vnet), ids.port(port))),
     }
+}
+
+/// A list that is looked up by its ids.
+fn sorted<T: Ord>(list: Vec<T>, renumbered: impl Fn(T) -> T) -> Vec<T> {
+    let mut list: Vec<T> = list.into_iter().map(renumbered).collect();
+    list.sort_unstable();
+    list
 }
 
 /// Each row at its id, and an empty one for every id that is gone.
@@ -94,6 +115,9 @@ impl Ids {
             NextHop::Appliance(at) => NextHop::Appliance(
                 at.map(|(nic, peering)| (self.nic(nic), peering.map(|peering| self.peering(peering)))),
             ),
+            NextHop::Balancer(frontend, peering) => {
+                NextHop::Balancer(frontend, peering.map(|peering| self.peering(peering)))
+            }
             NextHop::VnetLocal | NextHop::Internet | NextHop::NoGateway | NextHop::None => next_hop,
         }
     }
@@ -140,7 +164,43 @@ impl Ids {
         match port {
             Port::Nic(nic) => Port::Nic(self.nic(nic)),
             Port::Vnet(vnet) => Port::Vnet(self.vnet(vnet)),
+            Port::Platform(vnet) => Port::Platform(self.vnet(vnet)),
             Port::Internet | Port::Gone => port,
+        }
+    }
+
+    fn in_frontend(&self, frontend: Frontend) -> Frontend {
+        let Frontend {
+            vnet,
+            address,
+            out_of_reach,
+            rules,
+        } = frontend;
+        Frontend {
+            vnet: self.vnet(vnet),
+            address,
+            out_of_reach: sorted(out_of_reach, |peering| self.peering(peering)),
+            rules: rules.into_iter().map(|rule| self.in_rule(rule)).collect(),
+        }
+    }
+
+    fn in_rule(&self, rule: Rule) -> Rule {
+        let in_backend = |backend: Backend| {
+            let Backend {
+                nic,
+                address,
+                // A position in the snapshot's own table.
+                health,
+            } = backend;
+            Backend {
+                nic: self.nic(nic),
+                address,
+                health,
+            }
+        };
+        Rule {
+            backends: rule.backends.into_iter().map(in_backend).collect(),
+            ..rule
         }
     }
 

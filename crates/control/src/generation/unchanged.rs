@@ -45,6 +45,12 @@ fn changed(previous: &Snapshot, next: &Snapshot) -> Vec<bool> {
         flows_per_nic: _,
         // Asked of each packet of a new generation.
         carries_ipsec: _,
+        // A balanced flow is decided anew in every generation and tick; no other flow meets a frontend.
+        frontends: _,
+        frontend_index: _,
+        health: _,
+        // No decision to the platform is kept.
+        platform: _,
     } = next;
     let mut changed = vec![false; vnets.len()];
     for (id, vnet) in vnets.iter().enumerate() {

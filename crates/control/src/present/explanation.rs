@@ -19,9 +19,12 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Hop {
     pub nic: Option<String>,
-    /// `internet`, where no NIC is.
+    /// `internet`, or the load balancer, where no NIC is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<&'static str>,
+    pub node: Option<String>,
+    /// What the load balancer did.
+    #[serde(rename = "loadBalancer", skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<BalancerHop>,
     pub direction: &'static str,
     /// The NSG that denied, or the last one evaluated.
     pub nsg: Option<String>,
@@ -34,6 +37,16 @@ pub struct Hop {
     /// The peering crossed: `vnet/peering`, that direction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+}
+
+/// The choice of a load balancer (LB-02).
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct BalancerHop {
+    pub frontend: String,
+    /// Its load balancing rule.
+    pub rule: Option<String>,
+    /// The NIC it chose.
+    pub backend: Option<String>,
 }
 
 /// What one NSG said.

@@ -5,7 +5,7 @@ mod peerings;
 mod routes;
 mod rules;
 
-pub use explanation::{Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
+pub use explanation::{BalancerHop, Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
 pub use peerings::{PeeringRow, peerings};
 pub(crate) use routes::hop_route;
 pub use routes::{EffectiveRoute, EffectiveRoutes, effective_route, effective_routes, route_columns};

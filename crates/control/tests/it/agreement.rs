@@ -18,7 +18,7 @@ use crate::world::{End, Place, World, key_of, packet};
 fn told(hops: &[control::present::Hop]) -> Vec<String> {
     let mut names: Vec<String> = hops
         .iter()
-        .map(|hop| hop.nic.clone().unwrap_or_else(|| hop.node.unwrap().to_owned()))
+        .map(|hop| hop.nic.clone().unwrap_or_else(|| hop.node.clone().unwrap()))
         .collect();
     names.dedup();
     names

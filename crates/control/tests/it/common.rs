@@ -31,6 +31,7 @@ pub(crate) fn lab(profile: Profile) -> Topology {
         asgs: Vec::new(),
         nics: Vec::new(),
         vms: Vec::new(),
+        load_balancers: Vec::new(),
         internet: None,
         tests: Vec::new(),
     }

@@ -104,7 +104,7 @@ fn codes(explanation: &Explanation) -> Vec<&str> {
 
 fn passed(hops: &[control::present::Hop]) -> Vec<(&str, &str)> {
     hops.iter()
-        .map(|hop| (hop.nic.as_deref().or(hop.node).unwrap(), hop.direction))
+        .map(|hop| (hop.nic.as_deref().or(hop.node.as_deref()).unwrap(), hop.direction))
         .collect()
 }
 

@@ -262,6 +262,7 @@ fn fabric() -> Snapshot {
             port: INTERNET,
             addresses: sorted(vec![ip(CLIENT), ip(&v6(CLIENT))]),
         }),
+        ..Snapshot::default()
     }
 }
 

@@ -25,9 +25,17 @@ pub(crate) struct Wish {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// Gives every NIC its addresses: all static ones first, then the others in file order.
-pub(crate) fn allocate(wishes: &[Wish], topology: &mut Topology, problems: &mut Problems) {
-    let mut pool = Pool::default();
+/// Gives every NIC its addresses: all static ones first, then the others in file order, none of them one of `frontends`.
+pub(crate) fn allocate(
+    wishes: &[Wish],
+    frontends: HashSet<(VnetIndex, IpAddr)>,
+    topology: &mut Topology,
+    problems: &mut Problems,
+) {
+    let mut pool = Pool {
+        frontends,
+        ..Pool::default()
+    };
     for wish in wishes.iter().filter(|wish| !wish.addresses.is_empty()) {
         declared(wish, topology, &mut pool, problems);
     }
@@ -56,6 +64,8 @@ pub(crate) fn allocate(wishes: &[Wish], topology: &mut Topology, problems: &mut 
 #[derive(Default)]
 struct Pool {
     owners: HashMap<(VnetIndex, IpAddr), NicIndex>,
+    /// Declared addresses of load balancers.
+    frontends: HashSet<(VnetIndex, IpAddr)>,
     counts: HashMap<VnetIndex, usize>,
     /// Where the search for a free address in a subnet's prefix goes on: all below are taken.
     next: HashMap<(VnetIndex, IpNet), u128>,
@@ -78,7 +88,9 @@ impl Pool {
         while *next <= last {
             let address = ranges::address(*next, prefix);
             *next += 1;
-            if !self.owners.contains_key(&(vnet, address)) {
+            let taken =
+                self.owners.contains_key(&(vnet, address)) || self.frontends.contains(&(vnet, address));
+            if !taken {
                 return Some(address);
             }
         }

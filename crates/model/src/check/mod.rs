@@ -1,7 +1,9 @@
 //! Checks what was declared against the rules of Azure, and resolves it into a `Topology`.
 
 mod addresses;
+mod balancing_rules;
 pub(crate) mod expectations;
+mod load_balancers;
 mod members;
 mod names;
 mod nics;
@@ -76,6 +78,7 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     vnets::check(&scope, &mut topology, problems);
     peerings::check(&scope, &mut topology, problems);
     nics::check(&scope, &mut topology, problems);
+    load_balancers::check(&scope, &mut topology, problems);
     expectations::check(&scope, &mut topology, problems);
     topology
 }
@@ -113,6 +116,7 @@ fn empty(config: &Config) -> Topology {
         asgs: Vec::new(),
         nics: Vec::new(),
         vms: Vec::new(),
+        load_balancers: Vec::new(),
         internet: None,
         tests: Vec::new(),
     }

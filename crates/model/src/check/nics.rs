@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::check::addresses::{self, Wish};
 use crate::check::vnets::GATEWAY_SUBNET;
-use crate::check::{Scope, members, names, ranges};
+use crate::check::{Scope, load_balancers, members, names, ranges};
 use crate::config::{self, PublicAddresses, VmNic};
 use crate::endpoint::INTERNET;
 use crate::problems::{Problems, join};
@@ -64,7 +64,8 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
         };
         add(scope, declared, None, topology, &mut wishes, problems);
     }
-    addresses::allocate(&wishes, topology, problems);
+    let frontends = load_balancers::declared_addresses(scope, topology);
+    addresses::allocate(&wishes, frontends, topology, problems);
     members::check(&wishes, scope, topology, problems);
 }
 
@@ -277,7 +278,7 @@ fn wish(nic: NicIndex, declared: Declared, problems: &mut Problems) -> Wish {
 }
 
 /// `VNET/SUBNET`.
-fn subnet(
+pub(crate) fn subnet(
     scope: &Scope<'_>,
     text: &str,
     at: &str,
