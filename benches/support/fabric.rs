@@ -77,6 +77,7 @@ impl Fabric {
                 reverse: None,
                 access: true,
                 forwarded_accepted: false,
+                transit: false,
             }],
             fibs: vec![Fib::compile(routes.clone())],
             filters: vec![
@@ -148,6 +149,7 @@ fn vnet(id: u32) -> Vnet {
         addresses: (0..NICS)
             .map(|nic| (mapped(address(id, nic).into()), NicId(id * NICS + nic)))
             .collect(),
+        gateways: Vec::new(),
     }
 }
 

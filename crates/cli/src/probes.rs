@@ -141,15 +141,23 @@ impl Question {
                     .is_some_and(|list| list.contains(&address))
         };
         let internet = || Some("internet".to_owned());
+        let elsewhere = |endpoint: &Endpoint, address: IpAddr| {
+            if is_internet(endpoint, address) {
+                return internet();
+            }
+            let site = match endpoint {
+                Endpoint::Site(site) => Some(*site),
+                _ => topology.site_at(address),
+            };
+            site.map(|site| topology.sites[site.0].name.clone())
+        };
         let from_namespace = match sending_nic(topology, sender) {
             Some(nic) => namespace(topology, nic),
-            None if is_internet(sender, source) => internet(),
-            None => None,
+            None => elsewhere(sender, source),
         };
         let to_namespace = match owner {
             Some(nic) => namespace(topology, nic),
-            None if is_internet(receiver, destination) => internet(),
-            None => None,
+            None => elsewhere(receiver, destination),
         };
         Ok(Self {
             from,
@@ -292,6 +300,7 @@ pub(crate) fn name(topology: &Topology, endpoint: &Endpoint) -> String {
         }
         Endpoint::Address(address) => address.to_string(),
         Endpoint::Internet => "internet".to_owned(),
+        Endpoint::Site(site) => topology.sites[site.0].name.clone(),
     }
 }
 
@@ -300,6 +309,7 @@ fn own_addresses(topology: &Topology, endpoint: &Endpoint) -> Vec<IpAddr> {
         Endpoint::Nic(nic) => topology.nics[nic.0].addresses.clone(),
         Endpoint::Address(address) => vec![*address],
         Endpoint::Internet => topology.internet.clone().unwrap_or_default(),
+        Endpoint::Site(site) => topology.sites[site.0].addresses.clone(),
     }
 }
 
@@ -307,7 +317,7 @@ fn sending_nic(topology: &Topology, sender: &Endpoint) -> Option<NicIndex> {
     match sender {
         Endpoint::Nic(nic) => Some(*nic),
         Endpoint::Address(address) => topology.nic_at(*address),
-        Endpoint::Internet => None,
+        Endpoint::Internet | Endpoint::Site(_) => None,
     }
 }
 
@@ -329,7 +339,7 @@ fn receiving_nic(
     let nics = || (0..topology.nics.len()).map(NicIndex);
     let owner = match receiver {
         Endpoint::Nic(nic) => Some(*nic),
-        Endpoint::Internet => None,
+        Endpoint::Internet | Endpoint::Site(_) => None,
         Endpoint::Address(_) => {
             let vnet = |nic: NicIndex| topology.subnets[topology.nics[nic.0].subnet.0].vnet;
             let home = sending_nic(topology, sender).map(vnet);

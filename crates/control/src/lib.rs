@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod explain;
+pub mod gateways;
 pub mod generation;
 pub mod present;
 pub mod rib;

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::gateways::InUse;
 use model::topology::{
     PeeringIndex, PeeringState, Profile, RouteTableIndex, Topology, Udr, UdrNextHop, VnetIndex,
 };
 use treebitmap::IpLookupTable;
 
+use crate::gateways;
 use crate::select::select;
 
 /// What the routes of a subnet follow from. Subnets that share a VNet and a route table share a scope (ROUTE-02).
@@ -25,6 +27,8 @@ pub struct Scope {
     /// The None defaults (ROUTE-03).
     pub none_defaults: Vec<IpNet>,
     pub user_routes: Vec<Udr>,
+    /// Where user routes of type VirtualNetworkGateway lead (ROUTE-17).
+    pub vpn_gateway: Option<InUse>,
     pub disable_bgp_route_propagation: bool,
     /// A classic VNet follows its peering and service endpoint routes without ever listing them (PEER-32).
     pub classic: bool,
@@ -46,6 +50,8 @@ pub struct GatewayRoute {
     pub prefix: IpNet,
     /// As shown: one for an active-passive gateway.
     pub next_hops: Vec<IpAddr>,
+    /// The gateway, for [`Route::gateway`].
+    pub gateway: Option<InUse>,
 }
 
 /// Who made a route.
@@ -88,6 +94,8 @@ pub struct Route {
     pub next_hops: Vec<IpAddr>,
     /// Of a peering route.
     pub peering: Option<PeeringIndex>,
+    /// Of a route that leads to a gateway that exists.
+    pub gateway: Option<InUse>,
     pub state: RouteState,
     /// False for rows that act without being shown (PEER-32).
     pub listed: bool,
@@ -102,8 +110,7 @@ pub struct Rib {
     v6: IpLookupTable<Ipv6Addr, Vec<usize>>,
 }
 
-/// The scope of the subnets of `vnet` that have `table`. There are no gateways and no service tag data yet, so
-/// their inputs are empty.
+/// The scope of the subnets of `vnet` that have `table`. There is no service tag data yet, so that input is empty.
 #[must_use]
 pub fn scope(topology: &Topology, vnet: VnetIndex, table: Option<RouteTableIndex>) -> Scope {
     let table = table.map(|table| &topology.route_tables[table.0]);
@@ -135,10 +142,11 @@ pub fn scope(topology: &Topology, vnet: VnetIndex, table: Option<RouteTableIndex
         profile: topology.profile,
         ranges: topology.vnets[vnet.0].address_space.clone(),
         peerings: own.chain(implied).collect(),
-        gateway_routes: Vec::new(),
+        gateway_routes: gateways::routes(topology, vnet),
         service_endpoints: Vec::new(),
         none_defaults: none_defaults(topology),
         user_routes: table.map_or_else(Vec::new, |table| table.routes.clone()),
+        vpn_gateway: gateways::vpn(topology, vnet),
         disable_bgp_route_propagation: table.is_some_and(|table| table.disable_bgp_route_propagation),
         classic,
     }
@@ -151,9 +159,9 @@ impl Rib {
         let mut routes = system_rows(scope);
         if !scope.disable_bgp_route_propagation {
             // ROUTE-32
-            routes.extend(scope.gateway_routes.iter().map(gateway_row));
+            routes.extend(scope.gateway_routes.iter().flat_map(gateway_rows));
         }
-        routes.extend(scope.user_routes.iter().map(user_row));
+        routes.extend(scope.user_routes.iter().map(|udr| user_row(scope, udr)));
         settle(scope.profile, &mut routes);
         let keeps = [default_prefix(true), default_prefix(false)].map(|default| keeps_none(&routes, default));
         routes.retain(|route| {
@@ -272,6 +280,7 @@ fn system_rows(scope: &Scope) -> Vec<Route> {
         kind,
         next_hops: Vec::new(),
         peering: None,
+        gateway: None,
         state: RouteState::Active,
         listed: true,
     };
@@ -325,20 +334,24 @@ fn system_rows(scope: &Scope) -> Vec<Route> {
     routes
 }
 
-fn gateway_row(route: &GatewayRoute) -> Route {
-    Route {
+/// One row for each next hop shown: an active-active gateway has two (ROUTE-08).
+fn gateway_rows(route: &GatewayRoute) -> impl Iterator<Item = Route> + '_ {
+    let shown = route.next_hops.iter().map(|&next_hop| vec![next_hop]);
+    let bare = route.next_hops.is_empty().then(Vec::new);
+    shown.chain(bare).map(|next_hops| Route {
         name: None,
         prefix: route.prefix.trunc(),
         source: RouteSource::VirtualNetworkGateway,
         kind: RouteType::VirtualNetworkGateway,
-        next_hops: route.next_hops.clone(),
+        next_hops,
         peering: None,
+        gateway: route.gateway,
         state: RouteState::Active,
         listed: true,
-    }
+    })
 }
 
-fn user_row(udr: &Udr) -> Route {
+fn user_row(scope: &Scope, udr: &Udr) -> Route {
     let (kind, next_hops) = match udr.next_hop {
         UdrNextHop::VirtualNetworkGateway => (RouteType::VirtualNetworkGateway, Vec::new()),
         UdrNextHop::VnetLocal => (RouteType::VnetLocal, Vec::new()),
@@ -353,6 +366,9 @@ fn user_row(udr: &Udr) -> Route {
         kind,
         next_hops,
         peering: None,
+        gateway: scope
+            .vpn_gateway
+            .filter(|_| udr.next_hop == UdrNextHop::VirtualNetworkGateway),
         state: RouteState::Active,
         listed: true,
     }

@@ -6,6 +6,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::Topology;
 use model::topology::{PeeringState, SubnetIndex};
 
+use crate::gateways;
+
 /// VNET-08: probes, DNS, DHCP and the agent live here.
 pub(crate) const PLATFORM: IpNet = v4(168, 63, 129, 16, 32);
 
@@ -38,7 +40,7 @@ pub struct TagScope {
     pub gateway_prefixes: Vec<IpNet>,
     /// Of the user routes of the subnet's table.
     pub user_prefixes: Vec<IpNet>,
-    /// `settings.tagIncludesDefaultRoute`: a user route for everything counts.
+    /// `settings.tagIncludesDefaultRoute`: a user or learned route for everything counts.
     pub includes_default_route: bool,
 }
 
@@ -49,7 +51,7 @@ pub struct Tags {
     internet: Vec<IpNet>,
 }
 
-/// The scope of a subnet. There are no gateways yet.
+/// The scope of a subnet.
 #[must_use]
 pub fn tag_scope(topology: &Topology, subnet: SubnetIndex) -> TagScope {
     let subnet = &topology.subnets[subnet.0];
@@ -75,7 +77,10 @@ pub fn tag_scope(topology: &Topology, subnet: SubnetIndex) -> TagScope {
     TagScope {
         ranges: vnet.address_space.clone(),
         peers: peers.collect(),
-        gateway_prefixes: Vec::new(),
+        gateway_prefixes: gateways::routes(topology, subnet.vnet)
+            .into_iter()
+            .map(|route| route.prefix)
+            .collect(),
         user_prefixes: user_routes.iter().map(|route| route.prefix).collect(),
         includes_default_route: topology.settings.tag_includes_default_route,
     }
@@ -89,16 +94,15 @@ pub fn virtual_network(scope: &TagScope) -> Vec<IpNet> {
         .iter()
         .filter(|(_, access)| *access)
         .flat_map(|(ranges, _)| ranges);
-    let user = scope
-        .user_prefixes
-        .iter()
-        .filter(|prefix| scope.includes_default_route || prefix.prefix_len() > 0);
+    let counts = |prefix: &&IpNet| scope.includes_default_route || prefix.prefix_len() > 0;
+    let gateway = scope.gateway_prefixes.iter().filter(counts);
+    let user = scope.user_prefixes.iter().filter(counts);
     let all = scope
         .ranges
         .iter()
         .chain([&PLATFORM])
         .chain(peers)
-        .chain(&scope.gateway_prefixes)
+        .chain(gateway)
         .chain(user);
     let mut seen = std::collections::HashSet::new();
     all.map(IpNet::trunc)

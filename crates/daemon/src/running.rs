@@ -216,14 +216,16 @@ impl Current {
             Some(PortOwner::Vnet(vnet)) => topology.vnets[vnet.0].name.clone(),
             Some(PortOwner::Platform(vnet)) => lab::spec::platform_name(&topology.vnets[vnet.0].name),
             Some(PortOwner::Internet) => String::from("internet"),
+            Some(PortOwner::Connection(connection)) => topology.connections[connection.0].name.clone(),
+            Some(PortOwner::Gateway(gateway)) => topology.gateways[gateway.0].name.clone(),
             None => String::new(),
         }
     }
 
-    /// The sums of the NICs behind a port; None for the Internet and the platform, which are no NICs.
+    /// The sums of the NICs behind a port; None where no NIC is.
     fn port_counters(&self, port: usize, stats: &[Stats]) -> Option<PortCounters> {
         let owner = self.generation.provenance.ports.get(port);
-        if matches!(owner, None | Some(PortOwner::Internet | PortOwner::Platform(_))) {
+        if !matches!(owner, Some(PortOwner::Vm { .. } | PortOwner::Vnet(_))) {
             return None;
         }
         let id = self.generation.port_id(port);

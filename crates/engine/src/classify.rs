@@ -5,7 +5,7 @@
 use packet::{FlowKey, Protocol};
 
 use crate::reason::DropReason;
-use crate::snapshot::{NicId, Port, PortId, Snapshot, Vnet, VnetId};
+use crate::snapshot::{ConnectionId, GatewayId, NicId, Port, PortId, Snapshot, Vnet, VnetId};
 
 /// Who put a packet into the fabric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub enum Sender {
     Internet,
     /// 168.63.129.16, to NICs of this VNet (VNET-08).
     Platform(VnetId),
+    /// The site at the end of a connection.
+    Site(ConnectionId),
+    /// A gateway's BGP speaker.
+    Gateway(GatewayId),
 }
 
 impl Sender {
@@ -22,7 +26,7 @@ impl Sender {
     pub fn nic(self) -> Option<NicId> {
         match self {
             Self::Nic(nic) => Some(nic),
-            Self::Internet | Self::Platform(_) => None,
+            Self::Internet | Self::Platform(_) | Self::Site(_) | Self::Gateway(_) => None,
         }
     }
 }
@@ -41,7 +45,7 @@ const DHCP: (u16, u16) = (68, 67);
 ///
 /// # Errors
 /// `UnknownNic`: no NIC behind a VNet port has the source. `SpoofedSource`: the source is not an address of the
-/// NIC, which does not forward, or not one of the Internet's. `UnsupportedProtocol`: ESP or AH in a profile without
+/// NIC, which does not forward, or not one of the Internet's or the gateway's. `UnsupportedProtocol`: ESP or AH in a profile without
 /// them (NET-01). `PlatformReserved`: a NIC talks as the platform, or to IMDS, which is not served. What talks to
 /// 168.63.129.16 is told apart by [`is_probed`] once state is known.
 pub fn classify(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Sender, DropReason> {
@@ -50,7 +54,9 @@ pub fn classify(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Send
         return Err(DropReason::UnsupportedProtocol);
     }
     match sender {
-        Sender::Nic(_) if is_reserved(key) => Err(DropReason::PlatformReserved),
+        Sender::Nic(_) | Sender::Site(_) | Sender::Gateway(_) if is_reserved(key) => {
+            Err(DropReason::PlatformReserved)
+        }
         _ => Ok(sender),
     }
 }
@@ -79,6 +85,12 @@ fn sender(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> Result<Sender, Dr
         },
         Some(&Port::Platform(vnet)) if PROBE_SOURCES.contains(&key.source) => Ok(Sender::Platform(vnet)),
         Some(Port::Platform(_)) => Err(DropReason::SpoofedSource),
+        // A site may forward for others: nothing says which sources lie behind it.
+        Some(&Port::Connection(id)) => Ok(Sender::Site(id)),
+        Some(&Port::Gateway(id)) => match snapshot.gateways.get(id.index()) {
+            Some(gateway) if gateway.addresses.contains(&key.source) => Ok(Sender::Gateway(id)),
+            _ => Err(DropReason::SpoofedSource),
+        },
         Some(Port::Gone) | None => Err(DropReason::UnknownNic),
     }
 }

@@ -30,7 +30,6 @@ const TIME_TO_LIVE: u8 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
     /// The time to live ran out in transit.
-    #[expect(dead_code, reason = "gateways, the only hops that own a TTL (GW-13), say it")]
     TimeExceeded,
     /// Larger than the path takes, and not to be fragmented (NET-04).
     TooBig {

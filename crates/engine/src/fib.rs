@@ -3,7 +3,7 @@
 use packet::Prefix;
 
 use crate::ranges::{AddressRanges, MAPPED};
-use crate::snapshot::{FrontendId, NicId, PeeringId};
+use crate::snapshot::{ConnectionId, FrontendId, GatewayId, NicId, PeeringId};
 
 /// What a winning route does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub enum NextHop {
     /// A frontend as next hop, in the own VNet or over the peering (ROUTE-19).
     Balancer(FrontendId, Option<PeeringId>),
     Internet,
+    /// A gateway of the own VNet or, over the peering, of the VNet whose gateways it uses (ROUTE-08, GW-07).
+    Gateway(GatewayId, Option<PeeringId>),
+    /// At a gateway or on a circuit: over the connection, out of the VNet.
+    Connection(ConnectionId),
     /// The route leads to a gateway that is not there.
     NoGateway,
     /// ROUTE-14.

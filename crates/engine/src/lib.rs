@@ -9,6 +9,7 @@ pub mod fib;
 pub mod filter;
 mod flow;
 mod fragment;
+pub mod gateway;
 mod hash;
 mod link;
 mod pipeline;

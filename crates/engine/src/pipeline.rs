@@ -11,10 +11,11 @@ use crate::errors::Errors;
 use crate::filter::{self, Access};
 use crate::flow::{Balancing, Cached, Flows, Seen, Slot};
 use crate::fragment::Fragments;
+use crate::gateway::{from_gateway, from_site};
 use crate::link;
 use crate::reason::DropReason;
 use crate::rewrite::rewrite;
-use crate::route::{Hop, PATH_MTU, from_internet, from_platform, route};
+use crate::route::{Hop, from_internet, from_platform, route};
 use crate::snapshot::{NicId, Port, PortId, Snapshot};
 use crate::stats::Lost;
 
@@ -200,6 +201,8 @@ fn next_hop(
         Sender::Nic(nic) => route(snapshot, nic, key, balancing.keep).outcome,
         Sender::Internet => from_internet(snapshot, key),
         Sender::Platform(vnet) => from_platform(snapshot, vnet, key),
+        Sender::Site(connection) => from_site(snapshot, connection, key, |_| {}),
+        Sender::Gateway(gateway) => from_gateway(snapshot, gateway, key),
     };
     let mut hop = outcome.map_err(|reason| Lost { reason, nic: from })?;
     if let Some(answer) = balancing.answer
@@ -237,10 +240,7 @@ fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) 
         to: Some(decision.to),
         port,
         peering: decision.peering,
-        rewrite: Default::default(),
-        mtu: PATH_MTU,
-        narrowed_by: None,
-        balanced: None,
+        ..Hop::beyond(port)
     })
 }
 
@@ -253,8 +253,8 @@ struct Ends<'a> {
     record: Option<Slot>,
 }
 
-/// Makes the records of both NICs where they are missing, or none of them, and keeps the decision. What the edge
-/// rewrites is decided anew for each packet: its state passes the filters, its route is looked up.
+/// Makes the records of both NICs where they are missing, or none of them, and keeps the decision. What the edge or a
+/// gateway rewrites is decided anew for each packet: its state passes the filters, its route is looked up.
 fn remember(
     state: &mut State,
     arrival: &Arrival<'_>,
@@ -296,8 +296,7 @@ fn remember(
         (record, _) => record,
     };
     if let (Some(own), Some(record), Some(from), Some(to)) = (own, record, ends.from, ends.hop.to)
-        && ends.hop.rewrite.is_none()
-        && ends.hop.balanced.is_none()
+        && ends.hop.is_cacheable()
     {
         flows.set_decision(
             snapshot,

@@ -1,7 +1,7 @@
-//! Step 9: what the fabric changes in a packet: addresses at the Internet edge, 1:1, the address and port of a load
-//! balancer (LB-01), and nothing else (NET-08: no TTL).
-//! Reads: the hop's rewrite and MTU. Writes: addresses, ports and checksums of the packet.
-//! Ends with: `TooBig`.
+//! Step 9: what is changed in a packet: addresses at the Internet edge, 1:1, the address and port of a load balancer
+//! (LB-01), and the time to live at gateways; the fabric itself changes nothing (NET-08).
+//! Reads: the hop. Writes: addresses, ports, time to live and checksums of the packet.
+//! Ends with: `TtlExpired`, `TooBig`.
 
 use packet::{FlowKey, Headers, Packet, Protocol, Side, edit};
 
@@ -53,8 +53,8 @@ impl Rewrite {
     }
 }
 
-/// Compares a packet, or the segments of a super-packet, with the path MTU, and puts the hop's addresses into it.
-/// Returns the size of the fragments it has to travel in, if it has to.
+/// Compares a packet, or the segments of a super-packet, with the path MTU, puts the hop's addresses into it and takes off
+/// its time to live what gateways take. Returns the size of the fragments it has to travel in, if it has to.
 pub(crate) fn rewrite(
     errors: &mut Errors,
     arrival: &Arrival<'_>,
@@ -63,15 +63,38 @@ pub(crate) fn rewrite(
     hop: &Hop,
 ) -> Result<Option<u16>, DropReason> {
     let headers = arrival.headers;
+    if !hop.gateways.is_empty() {
+        outlive(errors, arrival, packet, hop)?;
+    }
     let fragment = if headers.largest_wire_packet > u32::from(hop.mtu.min(arrival.snapshot.least_mtu())) {
         fit(errors, arrival, packet, from, hop)?
     } else {
         None
     };
+    for _ in hop.gateways.passed() {
+        edit::decrement_ttl(packet, headers);
+    }
     if !hop.rewrite.is_none() {
         readdress(packet, headers, hop);
     }
     Ok(fragment)
+}
+
+/// Each gateway takes one from the time to live (GW-13); the one at which nothing is left says so.
+fn outlive(errors: &mut Errors, arrival: &Arrival<'_>, packet: &Packet, hop: &Hop) -> Result<(), DropReason> {
+    /// Of the time to live in an IPv4 header; gateways carry nothing else (NET-10).
+    const TIME_TO_LIVE: usize = 8;
+    let left = packet.bytes().get(TIME_TO_LIVE).copied().unwrap_or(0);
+    // A guest that sends 0 has it taken for 1.
+    let Some(last) = hop.gateways.passed().get(usize::from(left.max(1)) - 1) else {
+        return Ok(());
+    };
+    // The decision of a first fragment may be older than the snapshot.
+    let gateway = arrival.snapshot.gateways.get(last.index());
+    if let Some(&teller) = gateway.and_then(|gateway| gateway.addresses.first()) {
+        errors.report(arrival, packet, teller, Report::TimeExceeded);
+    }
+    Err(DropReason::TtlExpired)
 }
 
 impl Snapshot {

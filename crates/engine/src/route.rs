@@ -1,5 +1,5 @@
 //! Step 6: longest-prefix match, and where its next hop leads.
-//! Reads: the sender's FIB, addresses of VNets and of the Internet. Writes: nothing.
+//! Reads: the sender's FIB, addresses of VNets and of the Internet, gateways. Writes: nothing.
 //! Ends with: `NoRoute`, `RouteNone`, `NextHopUnreachable`, `NoDestination`, `NoInternet`, `NoGateway`, `NoBackend`,
 //! `PlatformReserved`.
 
@@ -8,18 +8,20 @@ use packet::FlowKey;
 use crate::balance::{Balanced, through_frontend, to_frontend};
 use crate::classify::is_probed;
 use crate::fib::{NextHop, RouteId};
+use crate::gateway::{Gateways, Passed, speaker, through};
 use crate::reason::DropReason;
 use crate::rewrite::Rewrite;
-use crate::snapshot::{FibId, NicId, PeeringId, PortId, Snapshot, VnetId};
+use crate::snapshot::{FibId, GatewayId, NicId, PeeringId, PortId, Snapshot, VnetId};
 
 /// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// The receiving NIC; None: the packet leaves for the Internet or the platform.
+    /// The receiving NIC; None: the Internet, the platform, a site, or a gateway's own namespace, behind
+    /// the port.
     pub to: Option<NicId>,
     /// The port it is written to.
     pub port: PortId,
-    /// The peering it crosses, seen from the sender.
+    /// The peering it crosses on its last leg, seen from the sender or the last gateway.
     pub peering: Option<PeeringId>,
     /// Addresses and ports changed on the way, at the Internet edge or by a load balancer.
     pub rewrite: Rewrite,
@@ -30,6 +32,29 @@ pub struct Hop {
     pub narrowed_by: Option<u128>,
     /// The load balancing rule that chose the receiver.
     pub balanced: Option<Balanced>,
+    /// Gateways passed on the way.
+    pub gateways: Gateways,
+}
+
+impl Hop {
+    /// Nothing of a packet changes on the way, so a burst of its flow may follow it unlooked.
+    pub(crate) fn is_cacheable(&self) -> bool {
+        self.rewrite.is_none() && self.balanced.is_none() && self.gateways.is_empty()
+    }
+
+    /// To somebody who is no NIC: the Internet, the platform, a site, a gateway.
+    pub(crate) fn beyond(port: PortId) -> Self {
+        Self {
+            to: None,
+            port,
+            peering: None,
+            rewrite: Rewrite::default(),
+            mtu: PATH_MTU,
+            narrowed_by: None,
+            balanced: None,
+            gateways: Gateways::default(),
+        }
+    }
 }
 
 /// What routing says, and by which route.
@@ -43,10 +68,22 @@ pub struct Routed {
 /// NET-03: the path MTU between VMs, over peerings and to the Internet.
 pub const PATH_MTU: u16 = 1500;
 
-/// Routes a packet that a NIC sends (ROUTE-20, ROUTE-24): the sender's table decides, once (ROUTE-18, ROUTE-42). `keep`
-/// is the backend that a balanced flow went to so far (LB-02).
+/// Routes a packet that a NIC sends (ROUTE-20, ROUTE-24): the sender's table decides, once (ROUTE-18, ROUTE-42), and
+/// then the tables of the gateways it leads to. `keep` is the backend that a balanced flow went to so far (LB-02).
 #[must_use]
 pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey, keep: Option<NicId>) -> Routed {
+    route_and_tell(snapshot, from, key, keep, |_| {})
+}
+
+/// As [`route`], and says what each gateway on the way does.
+#[must_use]
+pub fn route_and_tell(
+    snapshot: &Snapshot,
+    from: NicId,
+    key: &FlowKey,
+    keep: Option<NicId>,
+    told: impl FnMut(Passed),
+) -> Routed {
     let nic = &snapshot.nics[from.index()];
     if is_probed(key) {
         return Routed {
@@ -62,17 +99,9 @@ pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey, keep: Option<NicId
         };
     };
     let outcome = match fib.routes()[found.index()].next_hop {
-        NextHop::VnetLocal => within(snapshot, nic.vnet, None, key, keep),
-        NextHop::Peering(peering) => {
-            let remote = snapshot.peerings[peering.index()].remote;
-            within(snapshot, remote, Some(peering), key, keep)
-        }
-        NextHop::Appliance(Some((to, peering))) => Ok(deliver(snapshot, to, peering)),
-        NextHop::Appliance(None) => Err(DropReason::NextHopUnreachable),
-        NextHop::Balancer(frontend, peering) => through_frontend(snapshot, frontend, peering, key, keep),
         NextHop::Internet => to_internet(snapshot, from, key),
-        NextHop::NoGateway => Err(DropReason::NoGateway),
-        NextHop::None => Err(DropReason::RouteNone),
+        NextHop::Gateway(gateway, over) => through(snapshot, gateway, over, key, told),
+        next_hop => follow(snapshot, nic.vnet, next_hop, key, keep),
     };
     Routed {
         route: Some((nic.fib, found)),
@@ -80,7 +109,49 @@ pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey, keep: Option<NicId
     }
 }
 
-/// Where the destination address leads in a VNet: to its NIC, or behind a load balancer (LB-01). `peering` is the one
+/// Takes a packet from a gateway into its VNet, by a route of GatewaySubnet's table. To the Internet there is no way:
+/// a gateway does not translate addresses (GW-13); nor to itself or to the gateway beside it.
+pub(crate) fn inside(
+    snapshot: &Snapshot,
+    gateway: GatewayId,
+    fib: FibId,
+    route: RouteId,
+    key: &FlowKey,
+    gateways: Gateways,
+) -> Result<Hop, DropReason> {
+    let vnet = snapshot.gateways[gateway.index()].vnet;
+    match snapshot.fibs[fib.index()].routes()[route.index()].next_hop {
+        NextHop::Internet | NextHop::Gateway(..) => Err(DropReason::NoRoute),
+        next_hop => follow(snapshot, vnet, next_hop, key, None).map(|hop| gateways.applied_to(hop, snapshot)),
+    }
+}
+
+/// Next hops that stay inside a VNet and its peers.
+fn follow(
+    snapshot: &Snapshot,
+    vnet: VnetId,
+    next_hop: NextHop,
+    key: &FlowKey,
+    keep: Option<NicId>,
+) -> Result<Hop, DropReason> {
+    match next_hop {
+        NextHop::VnetLocal => within(snapshot, vnet, None, key, keep),
+        NextHop::Peering(peering) => {
+            let remote = snapshot.peerings[peering.index()].remote;
+            within(snapshot, remote, Some(peering), key, keep)
+        }
+        NextHop::Appliance(Some((to, peering))) => Ok(deliver(snapshot, to, peering)),
+        NextHop::Appliance(None) => Err(DropReason::NextHopUnreachable),
+        NextHop::Balancer(frontend, peering) => through_frontend(snapshot, frontend, peering, key, keep),
+        NextHop::None => Err(DropReason::RouteNone),
+        NextHop::NoGateway | NextHop::Internet | NextHop::Gateway(..) | NextHop::Connection(_) => {
+            Err(DropReason::NoGateway)
+        }
+    }
+}
+
+/// Where the destination address leads in a VNet: to its NIC, to a gateway's BGP speaker, or behind a load balancer
+/// (LB-01). `peering` is the one
 /// crossed on the way there.
 ///
 /// # Errors
@@ -92,8 +163,15 @@ pub fn within(
     key: &FlowKey,
     keep: Option<NicId>,
 ) -> Result<Hop, DropReason> {
-    match snapshot.vnets[vnet.index()].nic_of(key.destination) {
-        Some(to) => Ok(deliver(snapshot, to, peering)),
+    let own = &snapshot.vnets[vnet.index()];
+    if let Some(to) = own.nic_of(key.destination) {
+        return Ok(deliver(snapshot, to, peering));
+    }
+    match speaker(snapshot, &own.gateways, key.destination) {
+        Some(port) => Ok(Hop {
+            peering,
+            ..Hop::beyond(port)
+        }),
         None => to_frontend(snapshot, vnet, peering, key, keep),
     }
 }
@@ -128,12 +206,8 @@ pub(crate) fn deliver(snapshot: &Snapshot, to: NicId, peering: Option<PeeringId>
     let port = snapshot.nics[to.index()].port;
     Hop {
         to: Some(to),
-        port,
         peering,
-        rewrite: Rewrite::default(),
-        mtu: PATH_MTU,
-        narrowed_by: None,
-        balanced: None,
+        ..Hop::beyond(port)
     }
 }
 
@@ -142,15 +216,7 @@ fn to_platform(snapshot: &Snapshot, vnet: VnetId) -> Result<Hop, DropReason> {
     let ports = &snapshot.platform;
     let at = ports.binary_search_by_key(&vnet, |&(vnet, _)| vnet);
     let (_, port) = ports[at.map_err(|_| DropReason::PlatformReserved)?];
-    Ok(Hop {
-        to: None,
-        port,
-        peering: None,
-        rewrite: Rewrite::default(),
-        balanced: None,
-        mtu: PATH_MTU,
-        narrowed_by: None,
-    })
+    Ok(Hop::beyond(port))
 }
 
 /// The edge: the source becomes the sender's public address; another NIC's public address leads back in.
@@ -176,13 +242,8 @@ fn to_internet(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Result<Hop, D
         ..Rewrite::default()
     };
     Ok(Hop {
-        to: None,
-        port: internet.port,
-        peering: None,
         rewrite,
-        mtu: PATH_MTU,
-        narrowed_by: None,
-        balanced: None,
+        ..Hop::beyond(internet.port)
     })
 }
 

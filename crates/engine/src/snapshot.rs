@@ -37,6 +37,10 @@ ids! {
     PeeringId,
     /// Index into [`Snapshot::frontends`].
     FrontendId,
+    /// Index into [`Snapshot::gateways`].
+    GatewayId,
+    /// Index into [`Snapshot::connections`].
+    ConnectionId,
 }
 
 /// All tables of one generation. Immutable once published.
@@ -50,6 +54,8 @@ pub struct Snapshot {
     pub nics: Vec<Nic>,
     pub ports: Vec<Port>,
     pub peerings: Vec<Peering>,
+    pub gateways: Vec<Gateway>,
+    pub connections: Vec<Connection>,
     pub fibs: Vec<Fib>,
     pub filters: Vec<Filter>,
     /// Public addresses of NICs (128-bit form), sorted by address, for packets from the Internet port.
@@ -80,6 +86,8 @@ pub struct Vnet {
     pub ranges: Vec<Prefix>,
     /// NIC addresses (128-bit form), sorted by address.
     pub addresses: Vec<(u128, NicId)>,
+    /// Those that stand in it: at most two (GW-02).
+    pub gateways: Vec<GatewayId>,
 }
 
 /// A NIC. Where its VNet is none of the snapshot's, the NIC is gone and nobody else has its id.
@@ -111,6 +119,10 @@ pub enum Port {
     Vnet(VnetId),
     /// The lab's `internet` namespace.
     Internet,
+    /// The site's end of a connection: one TUN of the site's namespace.
+    Connection(ConnectionId),
+    /// A gateway's own namespace, where it speaks BGP.
+    Gateway(GatewayId),
     /// It was closed; nobody else has its id.
     Gone,
     /// 168.63.129.16 as this VNet sees it (VNET-08).
@@ -129,6 +141,45 @@ pub struct Peering {
     pub access: bool,
     /// PEER-21: the remote VNet takes, from here, packets whose source does not belong to the local VNet.
     pub forwarded_accepted: bool,
+    /// GW-07: the remote VNet uses the gateways of the local one, so it takes what they forward (PEER-21).
+    pub transit: bool,
+}
+
+/// A virtual network gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    pub vnet: VnetId,
+    /// Private addresses of its instances (128-bit form), at least one.
+    pub addresses: Vec<u128>,
+    /// Where its BGP speaker listens; None: it has none.
+    pub port: Option<PortId>,
+    /// What it knows itself: a route to [`crate::fib::NextHop::Connection`] leaves the VNet, any other stays inside.
+    pub outside: FibId,
+    /// The table of GatewaySubnet, for what stays inside (ROUTE-31).
+    pub inside: FibId,
+}
+
+/// What joins a gateway to a site, another gateway or a circuit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub gateway: GatewayId,
+    pub far: Far,
+    /// The end in the site's namespace; None: no site behind it.
+    pub port: Option<PortId>,
+    /// Pairs of Azure's and the site's ranges between which packets pass; None: all (GW-12).
+    pub selectors: Option<Vec<(Prefix, Prefix)>>,
+    /// NET-03, in bytes.
+    pub mtu: u16,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Far {
+    Site,
+    /// Carries both directions.
+    Gateway(GatewayId),
+    /// What is where on the circuit: its sites' connections, and the gateways.
+    Circuit(FibId),
 }
 
 /// The lab's Internet: the port behind which its test addresses live.

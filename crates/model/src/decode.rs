@@ -78,6 +78,12 @@ macro_rules! choice {
 
         impl $name {
             pub const WORDS: &[&str] = &[$($word),+];
+
+            /// As a file spells it.
+            #[must_use]
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
         }
 
         impl Default for $name {

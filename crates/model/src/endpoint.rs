@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::topology::{Endpoint, NicIndex, Topology};
+use crate::topology::{Endpoint, NicIndex, SiteIndex, Topology};
 use crate::words::{closest, shown};
 
 /// Also the name of the lab's namespace of test addresses.
@@ -46,6 +46,18 @@ impl Topology {
         let first = owners.next()?;
         owners.next().is_none().then_some(NicIndex(first))
     }
+
+    /// The site in whose most specific prefix the address lies; the first of equal ones.
+    #[must_use]
+    pub fn site_at(&self, address: IpAddr) -> Option<SiteIndex> {
+        let lengths = self.sites.iter().enumerate().filter_map(|(index, site)| {
+            let holds = site.prefixes.iter().filter(|prefix| prefix.contains(&address));
+            Some((holds.map(ipnet::IpNet::prefix_len).max()?, index))
+        });
+        lengths
+            .reduce(|best, next| if next.0 > best.0 { next } else { best })
+            .map(|(_, index)| SiteIndex(index))
+    }
 }
 
 /// The names of a lab, in lower case.
@@ -77,11 +89,18 @@ impl<'a> EndpointIndex<'a> {
         if let Some(nic) = self.names.get(&word.to_lowercase()) {
             return Ok(Endpoint::Nic(*nic));
         }
+        let mut sites = self.topology.sites.iter();
+        if let Some(site) = sites.position(|site| site.name.eq_ignore_ascii_case(word)) {
+            return Ok(Endpoint::Site(SiteIndex(site)));
+        }
         if word.eq_ignore_ascii_case(INTERNET) && self.topology.internet.is_some() {
             return Ok(Endpoint::Internet);
         }
         let vms = self.topology.vms.iter().map(|vm| vm.name.as_str());
-        let known = vms.chain(self.topology.nics.iter().map(|nic| nic.name.as_str()));
+        let sites = self.topology.sites.iter().map(|site| site.name.as_str());
+        let known = vms
+            .chain(self.topology.nics.iter().map(|nic| nic.name.as_str()))
+            .chain(sites);
         Err(UnknownEndpoint {
             word: word.to_owned(),
             suggestion: closest(word, known).map(str::to_owned),

@@ -6,6 +6,7 @@ pub mod config;
 mod decode;
 pub mod endpoint;
 pub mod error;
+pub mod gateways;
 mod limits;
 mod problems;
 mod source;

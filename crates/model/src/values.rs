@@ -66,6 +66,16 @@ impl Decode for u16 {
     }
 }
 
+impl Decode for u32 {
+    fn decode(node: &Node, at: &str, problems: &mut Problems) -> Option<Self> {
+        parsed(node, at, "a whole number from 0 to 4294967295", problems)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })
+    }
+}
+
 impl Decode for u64 {
     fn decode(node: &Node, at: &str, problems: &mut Problems) -> Option<Self> {
         parsed(node, at, "a whole number", problems)

@@ -175,7 +175,7 @@ fn decisions(hop: &Hop, palette: Palette) -> Vec<String> {
         let by_state = hop.rule.as_deref() == Some("state");
         lines.push(match (by_state, &hop.node) {
             (true, _) => format!("{} passed by state", palette.paint(Tone::Good, "✔")),
-            (false, Some(_)) => palette.paint(Tone::Faint, "· no NSG outside the VNets"),
+            (false, Some(_)) => palette.paint(Tone::Faint, "· no NSG where no NIC is"),
             (false, None) => palette.paint(Tone::Faint, "· no NSG"),
         });
     }
@@ -184,7 +184,10 @@ fn decisions(hop: &Hop, palette: Palette) -> Vec<String> {
             .as_ref()
             .map(|route| format!("→ route {}", route_text(route))),
     );
-    lines.extend(hop.link.as_ref().map(|link| format!("⇄ peering {link}")));
+    lines.extend(hop.link.as_ref().map(|link| match link.contains('/') {
+        true => format!("⇄ peering {link}"),
+        false => format!("⇄ connection {link}"),
+    }));
     lines
 }
 

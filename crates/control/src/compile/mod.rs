@@ -1,17 +1,20 @@
 //! Topology -> Snapshot: dense ids, shared tables, and what each id means in the user's words.
 
 pub mod balancers;
+mod gateways;
 mod tables;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::snapshot::{Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Snapshot, Vnet, VnetId};
+use engine::snapshot::{
+    ConnectionId, GatewayId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Snapshot, Vnet, VnetId,
+};
 use ipnet::IpNet;
 use model::Topology;
 use model::topology::{
-    Direction, ForwardedSemantics, LoadBalancerIndex, NicIndex, NsgIndex, PeeringIndex, PeeringState,
-    Profile, VmIndex, VnetIndex,
+    ConnectionIndex, Direction, ForwardedSemantics, GatewayIndex, LoadBalancerIndex, NicIndex, NsgIndex,
+    PeeringIndex, PeeringState, Profile, VmIndex, VnetIndex,
 };
 use packet::Prefix;
 use packet::key::mapped;
@@ -54,7 +57,8 @@ pub struct Probed {
 }
 
 /// Who is behind a port. `PortId`s count the NICs of VMs first, in the topology's order (VM by VM, eth0 first), then
-/// the VNets with a VNet port, in file order, then the Internet, then the platform of each VNet that has probes.
+/// the VNets with a VNet port, in file order, then the Internet, then the platform of each VNet that has probes, then the
+/// connections that lead to a site (site by site, each in file order), then the gateways that speak BGP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortOwner {
     /// `eth<interface>` of a VM.
@@ -67,6 +71,10 @@ pub enum PortOwner {
     Internet,
     /// 168.63.129.16 for a VNet that has load balancers with probes (VNET-08).
     Platform(VnetIndex),
+    /// The site's end of a connection.
+    Connection(ConnectionIndex),
+    /// A gateway's own namespace.
+    Gateway(GatewayIndex),
 }
 
 /// Which rules a filter was made of.
@@ -88,6 +96,8 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
     let mut tables = Tables::new(topology, vnets(topology, generation), peering_ids, &frontends);
     let nics = nics(topology, &owners, &mut tables);
     let origins = frontends.iter().map(|&(_, origin)| origin).collect();
+    let gateways = gateways::gateways(topology, &owners, &mut tables);
+    let connections = gateways::connections(topology, &owners, &mut tables);
     let mut public_addresses: Vec<(u128, NicId)> = (0..)
         .zip(&topology.nics)
         .flat_map(|(id, nic)| {
@@ -103,6 +113,8 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         nics,
         ports: owners.iter().map(port).collect(),
         peerings,
+        gateways,
+        connections,
         fibs: tables.fibs,
         filters: tables.filters,
         public_addresses,
@@ -142,7 +154,15 @@ fn port_owners(topology: &Topology) -> Vec<PortOwner> {
         .map(|(index, _)| PortOwner::Vnet(VnetIndex(index)));
     let internet = topology.internet.iter().map(|_| PortOwner::Internet);
     let platform = topology.probing_vnets().into_iter().map(PortOwner::Platform);
-    of_vms.chain(of_vnets).chain(internet).chain(platform).collect()
+    let speakers = topology.speakers().map(PortOwner::Gateway);
+    let connections = topology.site_ports().map(PortOwner::Connection);
+    of_vms
+        .chain(of_vnets)
+        .chain(internet)
+        .chain(platform)
+        .chain(connections)
+        .chain(speakers)
+        .collect()
 }
 
 fn port(owner: &PortOwner) -> Port {
@@ -151,6 +171,8 @@ fn port(owner: &PortOwner) -> Port {
         PortOwner::Vnet(vnet) => Port::Vnet(VnetId(dense(vnet.0))),
         PortOwner::Internet => Port::Internet,
         PortOwner::Platform(vnet) => Port::Platform(VnetId(dense(vnet.0))),
+        PortOwner::Connection(connection) => Port::Connection(ConnectionId(dense(connection.0))),
+        PortOwner::Gateway(gateway) => Port::Gateway(GatewayId(dense(gateway.0))),
     }
 }
 
@@ -185,6 +207,10 @@ fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)
             access: id < open
                 && (topology.profile == Profile::Azure2025
                     || (own.allow_virtual_network_access && theirs.allow_virtual_network_access)),
+            transit: topology
+                .gateways_in_use(remote)
+                .iter()
+                .any(|used| topology.gateways[used.gateway.0].vnet == local),
             forwarded_accepted: topology.settings.forwarded_semantics == ForwardedSemantics::Tag
                 || theirs.allow_forwarded_traffic,
         }
@@ -200,8 +226,12 @@ fn vnets(topology: &Topology, generation: u64) -> Vec<Vnet> {
             generation,
             ranges: vnet.address_space.iter().map(|&range| prefix(range)).collect(),
             addresses: Vec::new(),
+            gateways: Vec::new(),
         })
         .collect();
+    for (id, gateway) in (0..).zip(&topology.gateways) {
+        vnets[gateway.vnet.0].gateways.push(GatewayId(id));
+    }
     for (id, nic) in (0..).zip(&topology.nics) {
         let vnet = topology.subnets[nic.subnet.0].vnet;
         vnets[vnet.0]
@@ -220,7 +250,10 @@ fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> V
         .filter_map(|(id, owner)| match *owner {
             PortOwner::Vm { nic, .. } => Some((Behind::Own(nic), id)),
             PortOwner::Vnet(vnet) => Some((Behind::Vnet(vnet), id)),
-            PortOwner::Internet | PortOwner::Platform(_) => None,
+            PortOwner::Internet
+            | PortOwner::Platform(_)
+            | PortOwner::Connection(_)
+            | PortOwner::Gateway(_) => None,
         })
         .collect();
     let nic = |(index, nic): (usize, &model::topology::Nic)| {

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use engine::fib::{self, Fib, NextHop};
 use engine::filter::Filter;
-use engine::snapshot::{FibId, FilterId, FrontendId, PeeringId, Vnet, VnetId};
+use engine::snapshot::{FibId, FilterId, FrontendId, GatewayId, PeeringId, Vnet, VnetId};
 use ipnet::IpNet;
 use model::Topology;
+use model::gateways::InUse;
 use model::topology::{
     AsgIndex, Direction, NsgIndex, PeeringIndex, RouteTableIndex, RuleAddress, SubnetIndex, VnetIndex,
 };
@@ -98,14 +99,18 @@ impl<'a> Tables<'a> {
             prefix: prefix(route.prefix),
             next_hop: self.next_hop(key, route),
         });
-        let compiled = Fib::compile(routes.collect());
-        let id = FibId(dense(self.fibs.len()));
-        self.fibs.push(compiled);
-        self.provenance
-            .routes
-            .push(winners.into_iter().cloned().collect());
+        let routes = routes.collect();
+        let id = self.add(routes, winners.into_iter().cloned().collect());
         let tags = Tags::new(virtual_network(&tag_scope(self.topology, subnet)));
         self.places.insert(key, (id, tags));
+        id
+    }
+
+    /// A FIB, and what its routes are.
+    pub(super) fn add(&mut self, routes: Vec<fib::Route>, origins: Vec<Route>) -> FibId {
+        let id = FibId(dense(self.fibs.len()));
+        self.fibs.push(Fib::compile(routes));
+        self.provenance.routes.push(origins);
         id
     }
 
@@ -118,13 +123,16 @@ impl<'a> Tables<'a> {
                 .map_or(NextHop::None, NextHop::Peering),
             // The service answers at its public address.
             RouteType::VirtualNetworkServiceEndpoint | RouteType::Internet => NextHop::Internet,
-            RouteType::VirtualNetworkGateway => NextHop::NoGateway,
-            RouteType::VirtualAppliance => route
-                .next_hops
-                .first()
-                .map_or(NextHop::Appliance(None), |&address| {
+            RouteType::VirtualNetworkGateway => route
+                .gateway
+                .and_then(|used| self.gateway(place, used))
+                .unwrap_or(NextHop::NoGateway),
+            RouteType::VirtualAppliance => {
+                let address = route.next_hops.first();
+                address.map_or(NextHop::Appliance(None), |&address| {
                     self.appliance(place, address)
-                }),
+                })
+            }
             RouteType::None => NextHop::None,
         }
     }
@@ -147,8 +155,25 @@ impl<'a> Tables<'a> {
             .is_some_and(|subnet| self.closed[subnet.0].contains(&object))
     }
 
-    /// The NIC or frontend with the address in the own VNet or a directly Connected peer (ROUTE-13, ROUTE-18,
-    /// ROUTE-19), and the peering to it. Found by address alone: user routes do not apply to the way to the next hop.
+    /// None: the peering to it is not among the Connected ones.
+    fn gateway(&self, place: PlaceKey, used: InUse) -> Option<NextHop> {
+        let over = match used.over {
+            Some(object) => Some(self.peering(place, object, self.first_address(used))?),
+            None => None,
+        };
+        Some(NextHop::Gateway(GatewayId(dense(used.gateway.0)), over))
+    }
+
+    /// Where a gateway stands: what decides whether a subnet peering leads to it.
+    fn first_address(&self, used: InUse) -> IpNet {
+        let addresses = &self.topology.gateways[used.gateway.0].addresses;
+        addresses
+            .first()
+            .map_or_else(IpNet::default, |&address| address.into())
+    }
+
+    /// The NIC, frontend or gateway with the address in the own VNet or a directly Connected peer (ROUTE-13, ROUTE-18,
+    /// ROUTE-19, GW-08), and the peering to it. Found by address alone: user routes do not apply to the way to the next hop.
     fn appliance(&self, place: PlaceKey, address: IpAddr) -> NextHop {
         let vnet = place.0;
         if let Some(found) = self.has(vnet, address, None) {
@@ -173,6 +198,12 @@ impl<'a> Tables<'a> {
 
     /// Who has the address in a VNet. A frontend out of reach is nobody (PEER-28).
     fn has(&self, vnet: VnetIndex, address: IpAddr, peering: Option<PeeringId>) -> Option<NextHop> {
+        let mut gateways = self.topology.gateways_in(vnet);
+        if let Some(gateway) =
+            gateways.find(|gateway| self.topology.gateways[gateway.0].addresses.contains(&address))
+        {
+            return Some(NextHop::Gateway(GatewayId(dense(gateway.0)), peering));
+        }
         let address = mapped(address);
         if let Some(nic) = self.vnets[vnet.0].nic_of(address) {
             return Some(NextHop::Appliance(Some((nic, peering))));

@@ -221,7 +221,8 @@ fn joins_subnets(topology: &Topology, link: &str) -> bool {
 fn vnet_of(topology: &Topology, node: Node) -> Option<VnetIndex> {
     match node {
         Node::Nic(nic) => Some(topology.subnets[topology.nics[nic.0].subnet.0].vnet),
-        Node::Internet => None,
+        Node::Gateway(gateway) => Some(topology.gateways[gateway.0].vnet),
+        Node::Internet | Node::Site(_) => None,
     }
 }
 
@@ -229,7 +230,7 @@ fn vnet_of(topology: &Topology, node: Node) -> Option<VnetIndex> {
 fn asked_vnet(topology: &Topology, to: &Endpoint) -> Option<VnetIndex> {
     match *to {
         Endpoint::Nic(nic) => vnet_of(topology, Node::Nic(nic)),
-        Endpoint::Internet => None,
+        Endpoint::Internet | Endpoint::Site(_) => None,
         Endpoint::Address(address) => {
             let mut nics = (0..)
                 .zip(&topology.nics)

@@ -105,12 +105,14 @@ fn resolve(topology: &Topology, query: &Query) -> Result<(Node, IpAddr, IpAddr),
     let (from, source) = match query.source {
         Endpoint::Nic(nic) => (Node::Nic(nic), None),
         Endpoint::Internet => (Node::Internet, None),
+        Endpoint::Site(site) => (Node::Site(site), None),
         Endpoint::Address(address) => (owner(topology, address)?, Some(address)),
     };
     let sources = source.map_or_else(|| addresses(topology, from), |source| vec![source]);
     let destinations = match query.destination {
         Endpoint::Address(address) => vec![address],
         Endpoint::Internet => addresses(topology, Node::Internet),
+        Endpoint::Site(site) => addresses(topology, Node::Site(site)),
         Endpoint::Nic(nic) => {
             let nic = &topology.nics[nic.0];
             // The Internet knows a NIC by its public address.
@@ -143,11 +145,16 @@ fn addresses(topology: &Topology, node: Node) -> Vec<IpAddr> {
     match node {
         Node::Nic(nic) => topology.nics[nic.0].addresses.clone(),
         Node::Internet => topology.internet.clone().unwrap_or_default(),
+        Node::Site(site) => topology.sites[site.0].addresses.clone(),
+        Node::Gateway(gateway) => topology.gateways[gateway.0].addresses.clone(),
     }
 }
 
 /// Who sends from an address.
 fn owner(topology: &Topology, address: IpAddr) -> Result<Node, QueryError> {
+    if let (None, Some(site)) = (topology.nic_at(address), topology.site_at(address)) {
+        return Ok(Node::Site(site));
+    }
     let mut nics = (0..)
         .zip(&topology.nics)
         .filter(|(_, nic)| nic.addresses.contains(&address));
@@ -212,6 +219,7 @@ fn is_asked(topology: &Topology, asked: &Endpoint, at: Node) -> bool {
     match *asked {
         Endpoint::Nic(nic) => same_guest(topology, at, Node::Nic(nic)),
         Endpoint::Internet => at == Node::Internet,
+        Endpoint::Site(site) => at == Node::Site(site),
         Endpoint::Address(_) => true,
     }
 }

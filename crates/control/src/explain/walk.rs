@@ -8,27 +8,34 @@ use engine::balance::Balanced;
 use engine::classify::{Sender, classify, is_probed};
 use engine::fib::RouteId;
 use engine::filter::{Access, Filtered, inbound, outbound};
-use engine::route::{Hop as FabricHop, from_internet, route};
-use engine::snapshot::{FibId, NicId};
+use engine::gateway::{Passed, from_gateway, from_site};
+use engine::route::{Hop as FabricHop, from_internet, route_and_tell};
+use engine::snapshot::{ConnectionId, FibId, GatewayId, NicId, PeeringId, PortId};
 use engine::{DropReason, Rewrite};
 use model::Topology;
-use model::topology::NicIndex;
+use model::topology::{GatewayIndex, NicIndex, SiteIndex};
 use packet::key::unmapped;
 use packet::parse::check_addresses;
 use packet::{FlowKey, Protocol};
 
 use super::guest::{self, Fate};
-use crate::compile::Compiled;
+use crate::compile::{Compiled, PortOwner, dense};
 use crate::present::{BalancerHop, Drop, Evaluated, Finding, Hop, HopRoute, hop_route};
 
 /// What Linux puts into the packets it sends; every guest that forwards takes one off.
 const TIME_TO_LIVE: u32 = 64;
+
+/// What the Internet is called where no NIC is.
+const INTERNET: &str = "internet";
 
 /// Who sends or receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     Nic(NicIndex),
     Internet,
+    Site(SiteIndex),
+    /// As sender or receiver: its BGP speaker.
+    Gateway(GatewayIndex),
 }
 
 /// How a packet's way ends. The key is the packet's as its receiver sees it.
@@ -79,7 +86,7 @@ impl<'a> Walk<'a> {
     pub(super) fn reply(&self, path: &'static str) -> Self {
         let arrived = self.nodes.last().and_then(|node| match *node {
             Node::Nic(nic) => Some(nic),
-            Node::Internet => None,
+            _ => None,
         });
         Self {
             arrived,
@@ -93,6 +100,8 @@ impl<'a> Walk<'a> {
     pub(super) fn send(&mut self, from: Node, key: FlowKey) -> End {
         let mut step = match from {
             Node::Internet => self.internet_sends(key),
+            Node::Site(site) => self.site_sends(site, key),
+            Node::Gateway(gateway) => self.gateway_sends(gateway, key),
             Node::Nic(nic) => match self.first_interface(nic, &key) {
                 Some(nic) => self.nic_sends(nic, key),
                 None => Err(self.no_guest_route(nic)),
@@ -101,8 +110,8 @@ impl<'a> Walk<'a> {
         for _ in 1..TIME_TO_LIVE {
             let (at, key) = match step {
                 Err(drop) => return End::Lost(drop),
-                Ok((Node::Internet, key)) => return End::Delivered(Node::Internet, key),
                 Ok((Node::Nic(nic), key)) => (nic, key),
+                Ok((node, key)) => return End::Delivered(node, key),
             };
             step = match guest::receive(self.topology, at, &key) {
                 Fate::Delivered(node) => return End::Delivered(node, key),
@@ -169,9 +178,7 @@ impl<'a> Walk<'a> {
         }
         let from = match classify(snapshot, port, &key) {
             Ok(Sender::Nic(id)) => id,
-            Ok(Sender::Internet | Sender::Platform(_)) => {
-                return Err(self.lost(Node::Nic(nic), DropReason::UnknownNic));
-            }
+            Ok(_) => return Err(self.lost(Node::Nic(nic), DropReason::UnknownNic)),
             Err(reason) => return Err(self.lost(Node::Nic(nic), reason)),
         };
         let at = Node::Nic(NicIndex(from.index()));
@@ -181,32 +188,106 @@ impl<'a> Walk<'a> {
         if !self.passes(from, key, || outbound(snapshot, from, &key)) {
             return Err(self.lost(at, DropReason::NsgOutbound));
         }
-        let routed = route(snapshot, from, &key, None);
+        let mut passed = Vec::new();
+        let routed = route_and_tell(snapshot, from, &key, None, |each| passed.push(each));
         let told = routed.route.and_then(|route| self.told(route));
         if let Some(hop) = self.hops.last_mut() {
             hop.route = told;
         }
-        let mut hop = match routed.outcome {
-            Ok(hop) => hop,
-            Err(reason) => return Err(self.lost(at, reason)),
+        let outcome = routed.outcome.map(|mut hop| {
+            if let Some(answer) = self.answers.get(&(from, key))
+                && hop.rewrite.is_none()
+            {
+                hop.rewrite = *answer;
+            }
+            hop
+        });
+        self.arrive(at, outcome, &passed, key)
+    }
+
+    /// Steps 2 to 8 for a packet that a site sends, by the connection that its routes choose.
+    fn site_sends(&mut self, site: SiteIndex, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
+        let snapshot = &*self.compiled.snapshot;
+        let at = Node::Site(site);
+        self.visit(at);
+        self.hops.push(node_hop(name(self.topology, at), "Outbound"));
+        let Some(connection) = self.topology.site_egress(site, unmapped(key.destination)) else {
+            let site = &self.topology.sites[site.0].name;
+            self.finding(
+                "SiteNoRoute",
+                format!("{site} has no route to the destination: no connection of it leads there, or its gateway does not announce it"),
+            );
+            return Err(lost_silently(self.topology, at, self.path));
         };
-        if let Some(answer) = self.answers.get(&(from, key))
-            && hop.rewrite.is_none()
+        if let Some(last) = self.hops.last_mut() {
+            last.link = Some(self.topology.connections[connection.0].name.clone());
+        }
+        let id = ConnectionId(dense(connection.0));
+        let port = snapshot.connections[connection.0].port;
+        let mut passed = Vec::new();
+        let outcome = port.ok_or(DropReason::UnknownNic).and_then(|port| {
+            check_addresses(&key)?;
+            classify(snapshot, port, &key)?;
+            from_site(snapshot, id, &key, |each| passed.push(each))
+        });
+        self.arrive(at, outcome, &passed, key)
+    }
+
+    /// The same for a gateway's BGP speaker.
+    fn gateway_sends(&mut self, gateway: GatewayIndex, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
+        let at = Node::Gateway(gateway);
+        self.visit(at);
+        self.hops.push(node_hop(name(self.topology, at), "Outbound"));
+        let outcome = from_gateway(&self.compiled.snapshot, GatewayId(dense(gateway.0)), &key);
+        self.arrive(at, outcome, &[], key)
+    }
+
+    /// Tells the gateways passed, and lets the packet in where it arrives.
+    fn arrive(
+        &mut self,
+        from: Node,
+        outcome: Result<FabricHop, DropReason>,
+        passed: &[Passed],
+        key: FlowKey,
+    ) -> Result<(Node, FlowKey), Box<Drop>> {
+        if let (Ok(hop), Some(last)) = (&outcome, self.hops.last_mut())
+            && let Some(over) = hop.gateways.over
         {
-            hop.rewrite = *answer;
+            last.link = Some(link(self.topology, self.compiled, over));
         }
-        if let (Some(to), Some(answer)) = (hop.to, hop.answer(&key)) {
-            self.answers
-                .insert((to, hop.rewrite.apply(&key).reversed()), answer);
+        let mut at = from;
+        for each in passed {
+            at = Node::Gateway(GatewayIndex(each.gateway.index()));
+            self.visit(at);
+            let node = name(self.topology, at);
+            self.hops.push(node_hop(node.clone(), "Inbound"));
+            let connection = each
+                .connection
+                .map(|it| self.topology.connections[it.index()].name.clone());
+            let route = each.route.and_then(|route| self.told(route));
+            self.hops.push(Hop {
+                route,
+                link: connection,
+                ..node_hop(node, "Outbound")
+            });
         }
-        self.cross(at, &hop, hop.rewrite.apply(&key))
+        match outcome {
+            Ok(hop) => {
+                if let (Some(to), Some(answer)) = (hop.to, hop.answer(&key)) {
+                    self.answers
+                        .insert((to, hop.rewrite.apply(&key).reversed()), answer);
+                }
+                self.cross(at, &hop, hop.rewrite.apply(&key))
+            }
+            Err(reason) => Err(self.lost(at, reason)),
+        }
     }
 
     /// The same for a packet that the Internet sends.
     fn internet_sends(&mut self, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
         let snapshot = &*self.compiled.snapshot;
         self.visit(Node::Internet);
-        self.hops.push(internet_hop("Outbound"));
+        self.hops.push(node_hop(INTERNET.to_owned(), "Outbound"));
         let arrived = snapshot
             .internet
             .as_ref()
@@ -226,23 +307,20 @@ impl<'a> Walk<'a> {
         let compiled = self.compiled;
         let snapshot = &*compiled.snapshot;
         if let (Some(peering), Some(last)) = (hop.peering, self.hops.last_mut()) {
-            let peering = &self.topology.peerings[compiled.provenance.peerings[peering.index()].0];
-            last.link = Some(format!(
-                "{}/{}",
-                self.topology.vnets[peering.from.0].name, peering.name
-            ));
+            last.link = Some(link(self.topology, compiled, peering));
         }
         if let Some(balanced) = hop.balanced {
             self.hops.push(self.balancer_hop(balanced, hop.to));
         }
         let admitted = admit(snapshot, hop, &key);
         let Some(to) = hop.to else {
-            self.visit(Node::Internet);
-            self.hops.push(internet_hop("Inbound"));
-            return match admitted {
-                Ok(()) => Ok((Node::Internet, key)),
-                Err(reason) => Err(self.lost(from, reason)),
-            };
+            if let Err(reason) = admitted {
+                return Err(self.lost(from, reason));
+            }
+            let at = self.beyond(hop.port);
+            self.visit(at);
+            self.hops.push(node_hop(name(self.topology, at), "Inbound"));
+            return self.answers(at, key);
         };
         let at = Node::Nic(NicIndex(to.index()));
         match admitted {
@@ -259,6 +337,38 @@ impl<'a> Walk<'a> {
         }
         if !self.passes(to, key.reversed(), || inbound(snapshot, to, &key)) {
             return Err(self.lost(at, DropReason::NsgInbound));
+        }
+        Ok((at, key))
+    }
+
+    /// Who is behind a port that is no NIC's.
+    fn beyond(&self, port: PortId) -> Node {
+        match self.compiled.provenance.ports.get(port.index()) {
+            Some(PortOwner::Connection(connection)) => self.topology.connections[connection.0]
+                .site()
+                .map_or(Node::Internet, Node::Site),
+            Some(PortOwner::Gateway(gateway)) => Node::Gateway(*gateway),
+            _ => Node::Internet,
+        }
+    }
+
+    /// A site answers at its own prefixes only.
+    fn answers(&mut self, at: Node, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
+        let destination = unmapped(key.destination);
+        if let Node::Site(site) = at {
+            let site = &self.topology.sites[site.0];
+            if !site.prefixes.iter().any(|prefix| prefix.contains(&destination))
+                && site.bgp_address != destination
+            {
+                self.finding(
+                    "SiteHasNotAddress",
+                    format!(
+                        "the packet reaches {}, in none of whose prefixes {destination} lies",
+                        site.name
+                    ),
+                );
+                return Err(lost_silently(self.topology, at, self.path));
+            }
         }
         Ok((at, key))
     }
@@ -399,7 +509,9 @@ pub(super) fn lost_silently(topology: &Topology, at: Node, path: &'static str) -
 pub(super) fn name(topology: &Topology, node: Node) -> String {
     match node {
         Node::Nic(nic) => topology.nics[nic.0].name.clone(),
-        Node::Internet => "internet".to_owned(),
+        Node::Internet => INTERNET.to_owned(),
+        Node::Site(site) => topology.sites[site.0].name.clone(),
+        Node::Gateway(gateway) => topology.gateways[gateway.0].name.clone(),
     }
 }
 
@@ -417,9 +529,15 @@ fn plain_hop(nic: Option<String>, direction: &'static str) -> Hop {
     }
 }
 
-fn internet_hop(direction: &'static str) -> Hop {
+fn node_hop(node: String, direction: &'static str) -> Hop {
     Hop {
-        node: Some("internet".to_owned()),
+        node: Some(node),
         ..plain_hop(None, direction)
     }
+}
+
+/// `vnet/peering`.
+fn link(topology: &Topology, compiled: &Compiled, peering: PeeringId) -> String {
+    let peering = &topology.peerings[compiled.provenance.peerings[peering.index()].0];
+    format!("{}/{}", topology.vnets[peering.from.0].name, peering.name)
 }

@@ -128,6 +128,12 @@ fn port_key(topology: &Topology, owner: &PortOwner) -> String {
         }
         PortOwner::Internet => "internet".to_owned(),
         PortOwner::Platform(vnet) => format!("platform {}", topology.vnets[vnet.0].name),
+        PortOwner::Connection(connection) => {
+            let connection = &topology.connections[connection.0];
+            let site = connection.site().map(|site| topology.sites[site.0].name.as_str());
+            format!("connection {} {}", connection.name, site.unwrap_or_default())
+        }
+        PortOwner::Gateway(gateway) => format!("gateway {}", topology.gateways[gateway.0].name),
     }
 }
 

@@ -5,7 +5,9 @@
 use engine::Snapshot;
 use engine::balance::{Backend, Frontend, Rule};
 use engine::fib::NextHop;
-use engine::snapshot::{FibId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId};
+use engine::snapshot::{
+    Connection, FibId, Gateway, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId,
+};
 
 use super::ids::{Ids, Names};
 
@@ -19,6 +21,8 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         nics,
         ports,
         peerings,
+        gateways,
+        connections,
         mut fibs,
         filters,
         public_addresses,
@@ -45,6 +49,12 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
             |peering| ids.in_peering(peering),
             gone_peering,
         ),
+        // No flow keeps their ids: they are positions in every generation.
+        gateways: gateways
+            .into_iter()
+            .map(|gateway| ids.in_gateway(gateway))
+            .collect(),
+        connections: connections.into_iter().map(|it| ids.in_connection(it)).collect(),
         fibs,
         filters,
         public_addresses: ids.addresses(public_addresses),
@@ -118,7 +128,14 @@ impl Ids {
             NextHop::Balancer(frontend, peering) => {
                 NextHop::Balancer(frontend, peering.map(|peering| self.peering(peering)))
             }
-            NextHop::VnetLocal | NextHop::Internet | NextHop::NoGateway | NextHop::None => next_hop,
+            NextHop::Gateway(gateway, over) => {
+                NextHop::Gateway(gateway, over.map(|peering| self.peering(peering)))
+            }
+            NextHop::VnetLocal
+            | NextHop::Internet
+            | NextHop::NoGateway
+            | NextHop::None
+            | NextHop::Connection(_) => next_hop,
         }
     }
 
@@ -127,11 +144,13 @@ impl Ids {
             generation,
             ranges,
             addresses,
+            gateways,
         } = vnet;
         Vnet {
             generation,
             ranges,
             addresses: self.addresses(addresses),
+            gateways,
         }
     }
 
@@ -165,7 +184,7 @@ impl Ids {
             Port::Nic(nic) => Port::Nic(self.nic(nic)),
             Port::Vnet(vnet) => Port::Vnet(self.vnet(vnet)),
             Port::Platform(vnet) => Port::Platform(self.vnet(vnet)),
-            Port::Internet | Port::Gone => port,
+            Port::Internet | Port::Connection(_) | Port::Gateway(_) | Port::Gone => port,
         }
     }
 
@@ -211,6 +230,7 @@ impl Ids {
             reverse,
             access,
             forwarded_accepted,
+            transit,
         } = peering;
         Peering {
             local: self.vnet(local),
@@ -218,6 +238,41 @@ impl Ids {
             reverse: reverse.map(|reverse| self.peering(reverse)),
             access,
             forwarded_accepted,
+            transit,
+        }
+    }
+
+    fn in_gateway(&self, gateway: Gateway) -> Gateway {
+        let Gateway {
+            vnet,
+            addresses,
+            port,
+            outside,
+            inside,
+        } = gateway;
+        Gateway {
+            vnet: self.vnet(vnet),
+            addresses,
+            port: port.map(|port| self.port(port)),
+            outside,
+            inside,
+        }
+    }
+
+    fn in_connection(&self, connection: Connection) -> Connection {
+        let Connection {
+            gateway,
+            far,
+            port,
+            selectors,
+            mtu,
+        } = connection;
+        Connection {
+            gateway,
+            far,
+            port: port.map(|port| self.port(port)),
+            selectors,
+            mtu,
         }
     }
 }
@@ -243,5 +298,6 @@ fn gone_peering() -> Peering {
         reverse: None,
         access: false,
         forwarded_accepted: false,
+        transit: false,
     }
 }

@@ -32,6 +32,9 @@ fn changed(previous: &Snapshot, next: &Snapshot) -> Vec<bool> {
         // A NIC has its port, and an id of a port never changes its owner.
         ports: _,
         peerings,
+        // What a gateway forwards is decided anew for each packet.
+        gateways: _,
+        connections: _,
         // Compared NIC by NIC.
         fibs: _,
         // NSG-09.

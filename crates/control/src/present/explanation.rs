@@ -15,11 +15,11 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
 }
 
-/// One NIC and direction, or the Internet, in packet order.
+/// One NIC and direction, or the Internet, a site, or a gateway and direction, in packet order.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Hop {
     pub nic: Option<String>,
-    /// `internet`, or the load balancer, where no NIC is.
+    /// Where no NIC is: `internet`, or the name of a load balancer, a gateway or a site.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// What the load balancer did.
@@ -34,7 +34,7 @@ pub struct Hop {
     /// Of outbound hops that got as far as their route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<HopRoute>,
-    /// The peering crossed: `vnet/peering`, that direction.
+    /// The peering crossed, `vnet/peering`, that direction; or the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
 }
@@ -72,7 +72,7 @@ pub struct HopRoute {
 /// Where and why the packet or its reply was lost.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Drop {
-    /// The NIC, or `internet`.
+    /// The NIC, the gateway, the site, or `internet`.
     pub at: String,
     /// `forward` or `return`.
     pub path: &'static str,

@@ -32,6 +32,10 @@ pub(crate) fn lab(profile: Profile) -> Topology {
         nics: Vec::new(),
         vms: Vec::new(),
         load_balancers: Vec::new(),
+        gateways: Vec::new(),
+        sites: Vec::new(),
+        connections: Vec::new(),
+        learned_routes: None,
         internet: None,
         tests: Vec::new(),
     }

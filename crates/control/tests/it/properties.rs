@@ -80,6 +80,7 @@ fn scope() -> impl Strategy<Value = Scope> {
     let gateway = net().prop_map(|prefix| GatewayRoute {
         prefix,
         next_hops: Vec::new(),
+        gateway: None,
     });
     (
         profile(),
@@ -99,6 +100,7 @@ fn scope() -> impl Strategy<Value = Scope> {
                     gateway_routes,
                     service_endpoints: endpoints,
                     none_defaults: none,
+                    vpn_gateway: None,
                     user_routes: user,
                     disable_bgp_route_propagation: no_bgp,
                     classic: false,

@@ -103,6 +103,7 @@ fn scope(case: &Value, profile: Profile) -> Scope {
                 .map(|prefix| GatewayRoute {
                     prefix,
                     next_hops: vec![text(&gateway["nextHopIp"]).parse().unwrap()],
+                    gateway: None,
                 })
         });
     Scope {
@@ -112,6 +113,7 @@ fn scope(case: &Value, profile: Profile) -> Scope {
         gateway_routes: gateway_routes.collect(),
         service_endpoints: nets(&case["serviceEndpointPrefixes"]),
         none_defaults: nets(&case["defaultNone"]),
+        vpn_gateway: None,
         user_routes: case["udr"].as_array().into_iter().flatten().map(udr).collect(),
         disable_bgp_route_propagation: case["disableBgpRoutePropagation"].as_bool().unwrap(),
         classic: false,
@@ -182,6 +184,7 @@ fn route(value: &Value) -> Route {
         kind,
         next_hops: addresses(&value["nextHopIpAddress"]),
         peering: None,
+        gateway: None,
         state: match text(&value["state"]) {
             "Active" => RouteState::Active,
             "Invalid" => RouteState::Invalid,

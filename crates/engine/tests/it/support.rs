@@ -235,6 +235,8 @@ fn fabric() -> Snapshot {
             peering(2, 1, HUB_TO_B),
             peering(1, 2, B_TO_HUB),
         ],
+        gateways: Vec::new(),
+        connections: Vec::new(),
         fibs: vec![
             fib(&[
                 ("10.1.0.0/16", NextHop::VnetLocal),
@@ -281,6 +283,7 @@ fn fabric_vnet(id: VnetId, nics: &[Nic]) -> Vnet {
         generation: 1,
         ranges: vec![prefix(range), prefix(&v6(range))],
         addresses: sorted(addresses.collect()),
+        gateways: Vec::new(),
     }
 }
 
@@ -291,6 +294,7 @@ fn peering(local: u32, remote: u32, reverse: PeeringId) -> Peering {
         reverse: Some(reverse),
         access: true,
         forwarded_accepted: true,
+        transit: false,
     }
 }
 

@@ -3,6 +3,7 @@
 mod addresses;
 mod balancing_rules;
 pub(crate) mod expectations;
+mod gateways;
 mod load_balancers;
 mod members;
 mod names;
@@ -46,6 +47,8 @@ pub(crate) struct Scope<'a> {
     route_tables: Names,
     nsgs: Names,
     asgs: Names,
+    gateways: Names,
+    sites: Names,
 }
 
 /// The result is of use only when no problem was recorded.
@@ -71,6 +74,8 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
             "application security group",
             config.application_security_groups.keys(),
         ),
+        gateways: Names::new("gateway", config.gateways.keys()),
+        sites: Names::new("site", config.sites.keys()),
     };
     lab(config, problems);
     routes::check(&scope, &mut topology, problems);
@@ -79,6 +84,8 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     peerings::check(&scope, &mut topology, problems);
     nics::check(&scope, &mut topology, problems);
     load_balancers::check(&scope, &mut topology, problems);
+    gateways::check(&scope, &mut topology, problems);
+    gateways::user_routes(&topology, problems);
     expectations::check(&scope, &mut topology, problems);
     topology
 }
@@ -117,6 +124,10 @@ fn empty(config: &Config) -> Topology {
         nics: Vec::new(),
         vms: Vec::new(),
         load_balancers: Vec::new(),
+        gateways: Vec::new(),
+        sites: Vec::new(),
+        connections: Vec::new(),
+        learned_routes: None,
         internet: None,
         tests: Vec::new(),
     }

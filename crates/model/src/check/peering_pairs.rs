@@ -1,7 +1,7 @@
-//! Which two VNets may be peered, and with which gateway flags: PEER-25..27, PEER-29, PEER-30, PEER-34, GW-10, GW-11.
+//! Which two VNets may be peered, and with which gateway flags: PEER-25..27, PEER-29, PEER-30, PEER-34, GW-09..11.
 
-use crate::check::Scope;
 use crate::check::peerings::{Declared, SoFar};
+use crate::check::{Scope, gateways};
 use crate::problems::Problems;
 use crate::topology::{Profile, Topology, Vnet};
 
@@ -118,8 +118,15 @@ fn registered(scope: &Scope<'_>, vnet: usize) -> bool {
         })
 }
 
-/// PEER-26, PEER-27, GW-10, GW-11: the gateway flags.
-pub(crate) fn flags(one: &Declared, topology: &Topology, so_far: &SoFar, problems: &mut Problems) {
+/// PEER-26, PEER-27, GW-09, GW-10, GW-11: the gateway flags.
+pub(crate) fn flags(
+    scope: &Scope<'_>,
+    one: &Declared,
+    declared: &[Declared],
+    topology: &Topology,
+    so_far: &SoFar,
+    problems: &mut Problems,
+) {
     let (from, to) = (&topology.vnets[one.from], &topology.vnets[one.to]);
     let uses = one.given.use_remote_gateways == Some(true);
     let transit = one.given.allow_gateway_transit == Some(true);
@@ -131,36 +138,58 @@ pub(crate) fn flags(one: &Declared, topology: &Topology, so_far: &SoFar, problem
     if one.from == one.to || !(uses || transit) {
         return;
     }
-    if topology.profile == Profile::Azure2018 && from.location != to.location {
+    let shown = one.shown(topology);
+    let old = topology.profile == Profile::Azure2018;
+    let reverse = declared
+        .iter()
+        .find(|other| (other.from, other.to) == (one.to, one.from));
+    let no_transit = reverse.is_some_and(|back| back.given.allow_gateway_transit != Some(true));
+    let (code, message, help) = if old && from.location != to.location {
+        let message = format!("peering {shown} joins two regions and cannot have {flag}");
+        ("Sim.PEER-26", message, format!("remove '{flag}'"))
+    } else if old && from.classic != to.classic {
+        let message = format!("peering {shown} joins two deployment models and cannot have {flag}");
+        ("Sim.PEER-27", message, format!("remove '{flag}'"))
+    } else if !uses {
+        return;
+    } else if to.classic {
         let message = format!(
-            "peering {} joins two regions and cannot have {flag}",
-            one.shown(topology)
-        );
-        problems
-            .error("Sim.PEER-26", one.place(flag), message)
-            .help(format!("remove '{flag}'"));
-    } else if topology.profile == Profile::Azure2018 && from.classic != to.classic {
-        let message = format!(
-            "peering {} joins two deployment models and cannot have {flag}",
-            one.shown(topology)
-        );
-        problems
-            .error("Sim.PEER-27", one.place(flag), message)
-            .help(format!("remove '{flag}'"));
-    } else if uses && so_far.uses_gateway.contains(&one.from) {
-        let message = format!("{} uses the gateway of another peer already", from.name);
-        problems
-            .error("Sim.GW-11", one.place(flag), message)
-            .help("keep useRemoteGateways on one peering");
-    } else if uses {
-        let message = format!(
-            "Peering {} cannot have UseRemoteGateway flag set to true because remote virtual network {} referenced \
-             by the peering does not have any gateways.",
-            one.shown(topology),
+            "the gateway of classic virtual network {} cannot be used from afar",
             to.name
         );
-        problems
-            .error("RemoteVnetHasNoGateways", one.place(flag), message)
-            .help("remove 'useRemoteGateways'");
-    }
+        let help = "transit between the models needs the gateway in the ResourceManager VNet";
+        ("Sim.PEER-27", message, help.to_owned())
+    } else if so_far.uses_gateway.contains(&one.from) {
+        let message = format!("{} uses the gateway of another peer already", from.name);
+        (
+            "Sim.GW-11",
+            message,
+            "keep useRemoteGateways on one peering".to_owned(),
+        )
+    } else if gateways::stands_in(scope, one.from) {
+        let message = format!(
+            "{} has a gateway of its own and cannot use a remote one",
+            from.name
+        );
+        let help = "a VNet has one gateway, local or remote: remove 'useRemoteGateways' or the gateway";
+        ("Sim.GW-09", message, help.to_owned())
+    } else if !gateways::stands_in(scope, one.to) {
+        let message = format!(
+            "Peering {shown} cannot have UseRemoteGateway flag set to true because remote virtual network {} referenced \
+             by the peering does not have any gateways.",
+            to.name
+        );
+        let help = format!("remove 'useRemoteGateways', or give {} a gateway", to.name);
+        ("RemoteVnetHasNoGateways", message, help)
+    } else if no_transit {
+        let message = format!(
+            "Peering {shown} cannot have UseRemoteGateways flag set to true, because corresponding remote peering has \
+             AllowGatewayTransit flag set to false."
+        );
+        let help = format!("set 'allowGatewayTransit: true' on the peering of {}", to.name);
+        ("Sim.GW-10", message, help)
+    } else {
+        return;
+    };
+    problems.error(code, one.place(flag), message).help(help);
 }

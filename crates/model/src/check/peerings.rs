@@ -29,7 +29,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
             peering_pairs::pair(scope, one, topology, problems);
             pair_refused = problems.len() > before;
         }
-        peering_pairs::flags(one, topology, &so_far, problems);
+        peering_pairs::flags(scope, one, &declared, topology, &so_far, problems);
         if !refused {
             overlaps.check(one, topology, problems);
             overlaps.add(one, topology);
