@@ -36,7 +36,6 @@ impl Ours {
     fn new() -> Self {
         let options = WorkerOptions {
             flow_capacity: 4 * FLOWS as u32,
-            ..WorkerOptions::default()
         };
         Self {
             worker: Worker::new(options, 42),

@@ -121,7 +121,11 @@ impl Fabric {
         let mut routes = IpLookupTable::new();
         for route in &self.routes {
             if let IpAddr::V4(address) = route.prefix.address() {
-                routes.insert(address, u32::from(route.prefix.length()) - 96, route.next_hop);
+                routes.insert(
+                    address,
+                    u32::from(route.prefix.length()) - 96,
+                    route.next_hop.clone(),
+                );
             }
         }
         let nics = self
@@ -146,6 +150,7 @@ fn vnet(id: u32) -> Vnet {
     Vnet {
         generation: 1,
         ranges: vec![prefix(address(id, 0), 16)],
+        tcp_idle_minutes: 4,
         addresses: (0..NICS)
             .map(|nic| (mapped(address(id, nic).into()), NicId(id * NICS + nic)))
             .collect(),
@@ -161,6 +166,8 @@ fn nic(vnet: u32, id: u32) -> Nic {
         addresses: vec![mapped(address(vnet, id).into())],
         routers: vec![],
         ip_forwarding: false,
+        admin_outbound: None,
+        admin_inbound: None,
         outbound: [Some(FilterId(0)), None],
         inbound: [Some(FilterId(1)), None],
         public: vec![],

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use control::compile::Compiled;
+use control::compile::{Compiled, RuleOrigin};
 use engine::filter::{Access, inbound, outbound};
 use engine::snapshot::{FilterId, NicId};
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
@@ -118,7 +118,8 @@ impl Tally {
             .filter_map(|(level, counted)| Some((level, counted.as_ref()?)))
             .flat_map(|(level, (filter, counts))| {
                 let rules = compiled.provenance.filters[filter.index()].rules.iter();
-                let name = move |rule: &String| counter(lane, level, rule.rsplit('/').next().unwrap());
+                let name =
+                    move |rule: &RuleOrigin| counter(lane, level, rule.name.rsplit('/').next().unwrap());
                 rules.zip(counts).map(move |(rule, &count)| (name(rule), count))
             });
         let all = rules.chain([(arrived(lane), self.arrived)]);

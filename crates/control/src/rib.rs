@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::gateways::InUse;
+use model::service_tags::service_tag_of;
 use model::topology::{
-    PeeringIndex, PeeringState, Profile, RouteTableIndex, Topology, Udr, UdrNextHop, VnetIndex,
+    PeeringIndex, PeeringState, Profile, Subnet, SubnetIndex, Topology, Udr, UdrNextHop, VnetIndex,
 };
 use treebitmap::IpLookupTable;
 
 use crate::gateways;
-use crate::select::select;
+use crate::select::{select, tag_rank};
 
 /// What the routes of a subnet follow from. Subnets that share a VNet and a route table share a scope (ROUTE-02).
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Scope {
     /// Where user routes of type VirtualNetworkGateway lead (ROUTE-17).
     pub vpn_gateway: Option<InUse>,
     pub disable_bgp_route_propagation: bool,
+    /// ROUTE-35.
+    pub disable_peering_route: bool,
     /// A classic VNet follows its peering and service endpoint routes without ever listing them (PEER-32).
     pub classic: bool,
 }
@@ -78,6 +81,7 @@ pub enum RouteType {
     VirtualNetworkServiceEndpoint,
     VirtualNetworkGateway,
     VirtualAppliance,
+    VirtualApplianceEcmp,
     Internet,
     None,
 }
@@ -87,10 +91,12 @@ pub enum RouteType {
 pub struct Route {
     /// The user route's name.
     pub name: Option<String>,
+    /// The service tag that a user route's prefix comes from (ROUTE-33).
+    pub tag: Option<String>,
     pub prefix: IpNet,
     pub source: RouteSource,
     pub kind: RouteType,
-    /// The appliance's address, or the gateway's addresses.
+    /// The addresses of the appliance, or appliances, or of the gateway.
     pub next_hops: Vec<IpAddr>,
     /// Of a peering route.
     pub peering: Option<PeeringIndex>,
@@ -110,10 +116,29 @@ pub struct Rib {
     v6: IpLookupTable<Ipv6Addr, Vec<usize>>,
 }
 
-/// The scope of the subnets of `vnet` that have `table`. There is no service tag data yet, so that input is empty.
+/// The scope of a subnet.
 #[must_use]
-pub fn scope(topology: &Topology, vnet: VnetIndex, table: Option<RouteTableIndex>) -> Scope {
-    let table = table.map(|table| &topology.route_tables[table.0]);
+pub fn scope(topology: &Topology, subnet: SubnetIndex) -> Scope {
+    let subnet = &topology.subnets[subnet.0];
+    let vnet = subnet.vnet;
+    let table = subnet.route_table.map(|table| &topology.route_tables[table.0]);
+    Scope {
+        profile: topology.profile,
+        ranges: topology.vnets[vnet.0].address_space.clone(),
+        peerings: peerings(topology, vnet),
+        gateway_routes: gateways::routes(topology, vnet),
+        service_endpoints: service_endpoints(topology, subnet),
+        none_defaults: none_defaults(topology),
+        user_routes: table.map_or_else(Vec::new, |table| table.routes.clone()),
+        vpn_gateway: gateways::vpn(topology, vnet),
+        disable_bgp_route_propagation: table.is_some_and(|table| table.disable_bgp_route_propagation),
+        disable_peering_route: table.is_some_and(|table| table.disable_peering_route),
+        classic: topology.vnets[vnet.0].classic,
+    }
+}
+
+/// The peerings of a VNet, one that stands for both sides included.
+pub(crate) fn peerings(topology: &Topology, vnet: VnetIndex) -> Vec<PeeringInput> {
     let own = topology
         .peerings
         .iter()
@@ -138,18 +163,7 @@ pub fn scope(topology: &Topology, vnet: VnetIndex, table: Option<RouteTableIndex
         global: peering.global,
         remote_space: topology.vnets[peering.from.0].address_space.clone(),
     });
-    Scope {
-        profile: topology.profile,
-        ranges: topology.vnets[vnet.0].address_space.clone(),
-        peerings: own.chain(implied).collect(),
-        gateway_routes: gateways::routes(topology, vnet),
-        service_endpoints: Vec::new(),
-        none_defaults: none_defaults(topology),
-        user_routes: table.map_or_else(Vec::new, |table| table.routes.clone()),
-        vpn_gateway: gateways::vpn(topology, vnet),
-        disable_bgp_route_propagation: table.is_some_and(|table| table.disable_bgp_route_propagation),
-        classic,
-    }
+    own.chain(implied).collect()
 }
 
 impl Rib {
@@ -199,6 +213,13 @@ impl Rib {
     #[must_use]
     pub fn lookup(&self, destination: IpAddr) -> Option<&Route> {
         select(self.profile, &self.matching(IpNet::from(destination)))
+    }
+
+    /// Whether 0.0.0.0/0 leads where the system has it lead (NSG-18).
+    #[must_use]
+    pub fn internet_by_default(&self) -> bool {
+        let best = select(self.profile, &self.matching(default_prefix(true)));
+        best.is_some_and(|route| route.source == RouteSource::Default)
     }
 
     /// The rows that plain longest-prefix match needs to choose as [`Rib::lookup`] does: a row that never wins, like a
@@ -259,6 +280,24 @@ impl std::fmt::Debug for Rib {
     }
 }
 
+/// ROUTE-09: the prefixes of the services' tags, each once; IPv6 where the VNet has it.
+fn service_endpoints(topology: &Topology, subnet: &Subnet) -> Vec<IpNet> {
+    let ranges = &topology.vnets[subnet.vnet.0].address_space;
+    let ipv6 = ranges.iter().any(|range| range.addr().is_ipv6());
+    let tags = subnet
+        .service_endpoints
+        .iter()
+        .filter_map(|service| service_tag_of(service));
+    let mut prefixes: Vec<IpNet> = tags
+        .flat_map(|tag| topology.service_tags.prefixes(tag))
+        .copied()
+        .filter(|prefix| ipv6 || prefix.addr().is_ipv4())
+        .collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes
+}
+
 /// ROUTE-03.
 fn none_defaults(topology: &Topology) -> Vec<IpNet> {
     if let Some(given) = &topology.settings.none_routes {
@@ -275,6 +314,7 @@ fn none_defaults(topology: &Topology) -> Vec<IpNet> {
 fn system_rows(scope: &Scope) -> Vec<Route> {
     let row = |prefix: IpNet, kind| Route {
         name: None,
+        tag: None,
         prefix: prefix.trunc(),
         source: RouteSource::Default,
         kind,
@@ -289,12 +329,12 @@ fn system_rows(scope: &Scope) -> Vec<Route> {
         .iter()
         .map(|&range| row(range, RouteType::VnetLocal))
         .collect();
-    // PEER-07
+    // PEER-07, ROUTE-35
     let connected = || {
         scope
             .peerings
             .iter()
-            .filter(|peering| peering.state == PeeringState::Connected)
+            .filter(|peering| peering.state == PeeringState::Connected && !scope.disable_peering_route)
     };
     for peering in connected() {
         let kind = if peering.global {
@@ -340,6 +380,7 @@ fn gateway_rows(route: &GatewayRoute) -> impl Iterator<Item = Route> + '_ {
     let bare = route.next_hops.is_empty().then(Vec::new);
     shown.chain(bare).map(|next_hops| Route {
         name: None,
+        tag: None,
         prefix: route.prefix.trunc(),
         source: RouteSource::VirtualNetworkGateway,
         kind: RouteType::VirtualNetworkGateway,
@@ -352,15 +393,17 @@ fn gateway_rows(route: &GatewayRoute) -> impl Iterator<Item = Route> + '_ {
 }
 
 fn user_row(scope: &Scope, udr: &Udr) -> Route {
-    let (kind, next_hops) = match udr.next_hop {
+    let (kind, next_hops) = match &udr.next_hop {
         UdrNextHop::VirtualNetworkGateway => (RouteType::VirtualNetworkGateway, Vec::new()),
         UdrNextHop::VnetLocal => (RouteType::VnetLocal, Vec::new()),
         UdrNextHop::Internet => (RouteType::Internet, Vec::new()),
-        UdrNextHop::VirtualAppliance(address) => (RouteType::VirtualAppliance, vec![address]),
+        UdrNextHop::VirtualAppliance(address) => (RouteType::VirtualAppliance, vec![*address]),
+        UdrNextHop::VirtualApplianceEcmp(addresses) => (RouteType::VirtualApplianceEcmp, addresses.clone()),
         UdrNextHop::None => (RouteType::None, Vec::new()),
     };
     Route {
         name: Some(udr.name.clone()),
+        tag: udr.tag.clone(),
         prefix: udr.prefix.trunc(),
         source: RouteSource::User,
         kind,
@@ -382,9 +425,10 @@ fn settle(profile: Profile, routes: &mut [Route]) {
     }
     for positions in by_prefix.values().filter(|positions| positions.len() > 1) {
         let rivals: Vec<&Route> = positions.iter().map(|&position| &routes[position]).collect();
-        let best = select(profile, &rivals).map(|best| (best.source, best.kind));
+        let equal = |route: &Route| (route.source, route.kind, tag_rank(route));
+        let best = select(profile, &rivals).map(equal);
         for &position in positions {
-            if best != Some((routes[position].source, routes[position].kind)) {
+            if best != Some(equal(&routes[position])) {
                 routes[position].state = RouteState::Invalid;
             }
         }
@@ -400,7 +444,7 @@ fn keeps_none(routes: &[Route], default: IpNet) -> bool {
     !best.any(|route| {
         matches!(
             route.kind,
-            RouteType::VirtualAppliance | RouteType::VirtualNetworkGateway
+            RouteType::VirtualAppliance | RouteType::VirtualApplianceEcmp | RouteType::VirtualNetworkGateway
         )
     })
 }

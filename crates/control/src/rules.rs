@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use engine::filter;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -18,7 +19,7 @@ const ALL_PORTS: PortRange = PortRange {
 };
 
 /// `*`.
-const ANY: [IpNet; 2] = [
+pub(crate) const ANY: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
 ];
@@ -31,6 +32,8 @@ pub struct Place<'a> {
     pub members: &'a [Vec<IpAddr>],
     /// The ASGs the NIC is a member of.
     pub member_of: &'a [AsgIndex],
+    /// 0.0.0.0/0 is the system's own route (NSG-18).
+    pub internet_by_default: bool,
 }
 
 /// A rule of an NSG, with its full name.
@@ -107,7 +110,6 @@ pub fn expand(rule: &SecurityRule, place: &Place<'_>) -> Expanded {
 #[must_use]
 pub fn engine_rule(rule: &SecurityRule, place: &Place<'_>) -> filter::Rule {
     let expanded = expand(rule, place);
-    let ports = |ranges: &[PortRange]| ranges.iter().map(|range| range.first..=range.last).collect();
     filter::Rule {
         access: match rule.access {
             Access::Allow => filter::Access::Allow,
@@ -116,9 +118,13 @@ pub fn engine_rule(rule: &SecurityRule, place: &Place<'_>) -> filter::Rule {
         protocol: protocol(rule.protocol),
         sources: prefixes(&expanded.sources),
         destinations: prefixes(&expanded.destinations),
-        source_ports: ports(&rule.source_ports),
-        destination_ports: ports(&rule.destination_ports),
+        source_ports: port_ranges(&rule.source_ports),
+        destination_ports: port_ranges(&rule.destination_ports),
     }
+}
+
+pub(crate) fn port_ranges(ranges: &[PortRange]) -> Vec<RangeInclusive<u16>> {
+    ranges.iter().map(|range| range.first..=range.last).collect()
 }
 
 /// NSG-10.
@@ -163,12 +169,11 @@ fn default_rules(direction: Direction) -> [SecurityRule; 3] {
     }
 }
 
-fn addresses(address: &RuleAddress, place: &Place<'_>) -> Vec<IpNet> {
+pub(crate) fn addresses(address: &RuleAddress, place: &Place<'_>) -> Vec<IpNet> {
     match address {
         RuleAddress::Any => ANY.to_vec(),
         RuleAddress::Prefixes(prefixes) => prefixes.iter().map(IpNet::trunc).collect(),
-        // Azure's own services have no address in a lab: their tags match nothing.
-        RuleAddress::Tag(tag) => place.tags.expand(tag).unwrap_or_default().to_vec(),
+        RuleAddress::Tag(tag) => place.tags.expand(tag).to_vec(),
         RuleAddress::Asgs(asgs) => asgs
             .iter()
             .flat_map(|asg| &place.members[asg.0])
@@ -179,7 +184,7 @@ fn addresses(address: &RuleAddress, place: &Place<'_>) -> Vec<IpNet> {
 }
 
 /// NET-10: `Icmp` is ICMP for IPv4; no protocol names ICMPv6, only `*` covers it.
-const fn protocol(protocol: RuleProtocol) -> Option<Protocol> {
+pub(crate) const fn protocol(protocol: RuleProtocol) -> Option<Protocol> {
     match protocol {
         RuleProtocol::Any => None,
         RuleProtocol::Tcp => Some(Protocol::TCP),
@@ -192,7 +197,7 @@ const fn protocol(protocol: RuleProtocol) -> Option<Protocol> {
 
 /// The engine holds IPv4 inside IPv6's `::ffff:0:0/96`, so an IPv6 prefix around that must leave it out, or `::/0`
 /// would match IPv4 packets too. `*` is one prefix.
-fn prefixes(nets: &[IpNet]) -> Vec<Prefix> {
+pub(crate) fn prefixes(nets: &[IpNet]) -> Vec<Prefix> {
     if nets == ANY {
         return vec![Prefix::new(Ipv6Addr::UNSPECIFIED.into(), 0)];
     }

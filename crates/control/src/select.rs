@@ -14,7 +14,9 @@ use crate::rib::{Route, RouteSource, RouteState, RouteType};
 ///    matching system row of type VnetLocal, VNetPeering, VNetGlobalPeering or VirtualNetworkServiceEndpoint (ROUTE-22).
 /// 4. The longest prefix wins (ROUTE-20).
 /// 5. Of equal prefixes: User, then `VirtualNetworkGateway`, then Default (ROUTE-21).
-/// 6. Of two rows equal in all this, the first (a route table cannot hold two, gateways may offer two).
+/// 6. Of equal prefixes of user routes: written as a prefix, from a regional service tag, from a service tag, from the
+///    regional `AzureCloud`, from `AzureCloud` (ROUTE-33).
+/// 7. Of two rows equal in all this, the first (a route table cannot hold two, gateways may offer two).
 ///
 /// None: nothing matches, the packet is lost (ROUTE-25).
 #[must_use]
@@ -53,12 +55,26 @@ fn displaces_gateway(route: &Route) -> bool {
         )
 }
 
-/// Steps 4 and 5; higher wins.
-fn rank(route: &Route) -> (u8, u8) {
+/// Step 6; higher wins.
+#[must_use]
+pub fn tag_rank(route: &Route) -> u8 {
+    let Some(tag) = &route.tag else { return 4 };
+    let (service, regional) =
+        (tag.split_once('.')).map_or((tag.as_str(), false), |(service, _)| (service, true));
+    match (service.eq_ignore_ascii_case("AzureCloud"), regional) {
+        (false, true) => 3,
+        (false, false) => 2,
+        (true, true) => 1,
+        (true, false) => 0,
+    }
+}
+
+/// Steps 4 to 6; higher wins.
+fn rank(route: &Route) -> (u8, u8, u8) {
     let source = match route.source {
         RouteSource::User => 2,
         RouteSource::VirtualNetworkGateway => 1,
         RouteSource::Default => 0,
     };
-    (route.prefix.prefix_len(), source)
+    (route.prefix.prefix_len(), source, tag_rank(route))
 }

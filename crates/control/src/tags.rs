@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::Topology;
+use model::service_tags::ServiceTags;
 use model::topology::{PeeringState, SubnetIndex};
 
 use crate::gateways;
@@ -45,10 +46,11 @@ pub struct TagScope {
 }
 
 /// The tags of one place.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct Tags {
     virtual_network: Vec<IpNet>,
     internet: Vec<IpNet>,
+    services: ServiceTags,
 }
 
 /// The scope of a subnet.
@@ -111,9 +113,18 @@ pub fn virtual_network(scope: &TagScope) -> Vec<IpNet> {
 }
 
 impl Tags {
-    /// All tags that follow from this `VirtualNetwork`.
+    /// The tags of a subnet.
     #[must_use]
-    pub fn new(virtual_network: Vec<IpNet>) -> Self {
+    pub fn of(topology: &Topology, subnet: SubnetIndex) -> Self {
+        Self::new(
+            virtual_network(&tag_scope(topology, subnet)),
+            topology.service_tags.clone(),
+        )
+    }
+
+    /// All tags that follow from this `VirtualNetwork`, and those that data says.
+    #[must_use]
+    pub fn new(virtual_network: Vec<IpNet>, services: ServiceTags) -> Self {
         let mut holes = NOT_INTERNET.to_vec();
         holes.extend(&virtual_network);
         let holes = IpNet::aggregate(&holes);
@@ -123,18 +134,20 @@ impl Tags {
         Self {
             virtual_network,
             internet,
+            services,
         }
     }
 
-    /// The prefixes of a tag in Azure's spelling. None: a tag of whose prefixes nothing is known.
+    /// The prefixes of a tag in Azure's spelling; none: nothing is known of it.
     #[must_use]
-    pub fn expand(&self, tag: &str) -> Option<&[IpNet]> {
+    pub fn expand(&self, tag: &str) -> &[IpNet] {
         match tag {
-            "VirtualNetwork" => Some(&self.virtual_network),
-            "Internet" => Some(&self.internet),
+            "VirtualNetwork" => &self.virtual_network,
+            "Internet" => &self.internet,
             // NSG-12
-            "AzureLoadBalancer" => Some(&[PLATFORM]),
-            _ => None,
+            "AzureLoadBalancer" => &[PLATFORM],
+            // NSG-05
+            _ => self.services.prefixes(tag),
         }
     }
 }

@@ -16,11 +16,15 @@ pub enum NextHop {
     Appliance(Option<(NicId, Option<PeeringId>)>),
     /// A frontend as next hop, in the own VNet or over the peering (ROUTE-19).
     Balancer(FrontendId, Option<PeeringId>),
+    /// One of several of the above, each flow its own (ROUTE-36).
+    Shared(SharedId),
     Internet,
     /// A gateway of the own VNet or, over the peering, of the VNet whose gateways it uses (ROUTE-08, GW-07).
     Gateway(GatewayId, Option<PeeringId>),
     /// At a gateway or on a circuit: over the connection, out of the VNet.
     Connection(ConnectionId),
+    /// The Internet edge, with the private source (ROUTE-09).
+    ServiceEndpoint,
     /// The route leads to a gateway that is not there.
     NoGateway,
     /// ROUTE-14.
@@ -33,6 +37,10 @@ pub struct Route {
     pub prefix: Prefix,
     pub next_hop: NextHop,
 }
+
+/// Which of a table's lists of next hops a route shares its flows among.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedId(pub u32);
 
 /// Position of a route in the list a [`Fib`] was compiled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +59,8 @@ pub struct Fib {
     routes: Vec<Route>,
     /// Values are route numbers or [`NO_ROUTE`].
     ranges: AddressRanges,
+    /// By [`SharedId`].
+    shared: Vec<Vec<NextHop>>,
 }
 
 const NO_ROUTE: u32 = u32::MAX;
@@ -71,7 +81,27 @@ impl Fib {
         Self {
             ranges: AddressRanges::new(&ipv4, &flatten(&ipv6, 0, u128::MAX)),
             routes,
+            shared: Vec::new(),
         }
+    }
+
+    /// The same table, whose [`NextHop::Shared`] are these.
+    #[must_use]
+    pub fn sharing(self, shared: Vec<Vec<NextHop>>) -> Self {
+        Self { shared, ..self }
+    }
+
+    #[must_use]
+    pub fn shared(&self) -> &[Vec<NextHop>] {
+        &self.shared
+    }
+
+    /// The next hop of a flow whose hash is `hash`.
+    #[must_use]
+    pub fn share(&self, id: SharedId, hash: u64) -> NextHop {
+        let all = self.shared.get(id.0 as usize).map_or(&[][..], Vec::as_slice);
+        let at = usize::try_from(hash % (all.len() as u64).max(1)).unwrap_or(0);
+        all.get(at).copied().unwrap_or(NextHop::Appliance(None))
     }
 
     #[must_use]
@@ -83,6 +113,9 @@ impl Fib {
     pub fn map_next_hops(&mut self, map: impl Fn(NextHop) -> NextHop) {
         for route in &mut self.routes {
             route.next_hop = map(route.next_hop);
+        }
+        for next_hop in self.shared.iter_mut().flatten() {
+            *next_hop = map(*next_hop);
         }
     }
 

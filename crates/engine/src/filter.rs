@@ -13,6 +13,8 @@ use crate::snapshot::{FilterId, NicId, Snapshot};
 pub enum Access {
     Allow,
     Deny,
+    /// Of a security admin rule: it passes, and no further filter is asked (NSG-43).
+    AlwaysAllow,
 }
 
 /// A rule, expanded: tags, ASGs and lists are prefixes and ranges by now. An empty list matches nothing.
@@ -35,12 +37,14 @@ pub struct Decision {
     pub rule: Option<u16>,
 }
 
-/// What the filters of a NIC say, in the order asked; a deny ends the questions (NSG-20, NSG-21).
+/// What the filters of a NIC say, in the order asked: security admin rules, then the two levels of NSGs. A deny ends the
+/// questions (NSG-20, NSG-21), as does an `AlwaysAllow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filtered {
+    /// Allow or Deny.
     pub access: Access,
-    /// None: no NSG at that level, which allows (NSG-22), or not asked.
-    pub decisions: [Option<(FilterId, Decision)>; 2],
+    /// None: no NSG at that level, which allows (NSG-22), no security admin rule that matches, or not asked.
+    pub decisions: [Option<(FilterId, Decision)>; 3],
 }
 
 /// The rules of one NSG in one direction, in order of priority, default rules last.
@@ -61,14 +65,16 @@ pub struct Filter {
 /// Asks the NSG of the NIC, then that of its subnet (NSG-21). State is not considered.
 #[must_use]
 pub fn outbound(snapshot: &Snapshot, nic: NicId, key: &FlowKey) -> Filtered {
-    ask(snapshot, snapshot.nics[nic.index()].outbound, key)
+    let nic = &snapshot.nics[nic.index()];
+    ask(snapshot, nic.admin_outbound, nic.outbound, key)
 }
 
 /// Asks the NSG of the subnet, then that of the NIC (NSG-20). State is not considered. `key` is as the NIC sees
 /// it, with private addresses (NSG-15).
 #[must_use]
 pub fn inbound(snapshot: &Snapshot, nic: NicId, key: &FlowKey) -> Filtered {
-    ask(snapshot, snapshot.nics[nic.index()].inbound, key)
+    let nic = &snapshot.nics[nic.index()];
+    ask(snapshot, nic.admin_inbound, nic.inbound, key)
 }
 
 impl Filter {
@@ -127,21 +133,22 @@ impl Filter {
     }
 }
 
-fn ask(snapshot: &Snapshot, filters: [Option<FilterId>; 2], key: &FlowKey) -> Filtered {
-    let mut decisions = [None; 2];
-    for (slot, filter) in decisions.iter_mut().zip(filters) {
-        let Some(filter) = filter else { continue };
-        let decision = snapshot.filters[filter.index()].decide(key);
-        *slot = Some((filter, decision));
-        if decision.access == Access::Deny {
-            return Filtered {
-                access: Access::Deny,
-                decisions,
-            };
+fn ask(snapshot: &Snapshot, admin: Option<FilterId>, nsgs: [Option<FilterId>; 2], key: &FlowKey) -> Filtered {
+    let mut decisions = [None; 3];
+    let decide = |filter: FilterId| (filter, snapshot.filters[filter.index()].decide(key));
+    // What no security admin rule matches is left to the NSGs.
+    decisions[0] = admin.map(decide).filter(|(_, decision)| decision.rule.is_some());
+    let mut last = decisions[0];
+    for (slot, filter) in decisions[1..].iter_mut().zip(nsgs) {
+        if last.is_some_and(|(_, decision)| decision.access != Access::Allow) {
+            break;
         }
+        *slot = filter.map(decide);
+        last = slot.or(last);
     }
+    let denied = last.is_some_and(|(_, decision)| decision.access == Access::Deny);
     Filtered {
-        access: Access::Allow,
+        access: if denied { Access::Deny } else { Access::Allow },
         decisions,
     }
 }

@@ -15,14 +15,15 @@ use packet::{FlowKey, Headers, Protocol};
 
 use crate::rewrite::Rewrite;
 use crate::route::Hop;
-use crate::snapshot::{NicId, PeeringId, PortId, Snapshot};
+use crate::snapshot::{NicId, PeeringId, PortId, Snapshot, Vnet};
 use crate::stats::Flow;
 use crate::table::{Hot, NONE, Table};
 
 /// 2^28 ns, about a quarter of a second: times of flows are kept this coarse, so that four minutes are exact to 0.1 %.
 const TICK_SHIFT: u32 = 28;
-/// UDP and ICMP records end after four minutes.
-const DATAGRAM_IDLE_NS: u64 = 240_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
+/// UDP and ICMP records end after four minutes. No VNet has less for TCP (NSG-19).
+const DATAGRAM_IDLE_NS: u64 = 4 * MINUTE_NS;
 /// After FIN or RST.
 const CLOSING_IDLE_NS: u64 = 10_000_000_000;
 /// A UDP or ICMP flow quiet for so long may go when the table is full.
@@ -94,10 +95,6 @@ struct List {
 pub(crate) struct Flows {
     table: Table,
     lists: [List; CLASSES],
-    /// Ticks after which a record of TCP, of anything else, and of a closing connection is over.
-    tcp_idle: u32,
-    datagram_idle: u32,
-    closing_idle: u32,
     tick: u32,
     generation: u64,
     /// By NIC: its records, and how many it may have.
@@ -110,16 +107,13 @@ pub(crate) struct Flows {
 }
 
 impl Flows {
-    pub(crate) fn new(capacity: u32, tcp_idle_ns: u64, seed: u64) -> Self {
+    pub(crate) fn new(capacity: u32, seed: u64) -> Self {
         Self {
             table: Table::new(capacity, seed),
             lists: [List {
                 first: NONE,
                 last: NONE,
             }; CLASSES],
-            tcp_idle: ticks(tcp_idle_ns),
-            datagram_idle: ticks(DATAGRAM_IDLE_NS),
-            closing_idle: ticks(CLOSING_IDLE_NS),
             tick: 0,
             generation: 0,
             per_nic: Vec::new(),
@@ -181,7 +175,7 @@ impl Flows {
     /// connection on the ports of one that is closing has no entry, nor has a NIC that got the address of another.
     pub(crate) fn find(&mut self, port: PortId, key: &FlowKey, nic: NicId, tcp_flags: u8) -> Option<Slot> {
         let slot = self.table.find(self.table.hash(port, key), port, key)?;
-        let reopened = self.table.cold[slot as usize].closing && tcp_flags & (SYN | ACK) == SYN;
+        let reopened = self.table.cold[slot as usize].class == CLOSING && tcp_flags & (SYN | ACK) == SYN;
         let inherited = self.table.hot[slot as usize].from != nic.0;
         if reopened || inherited || self.is_over(slot) {
             self.remove(slot);
@@ -241,6 +235,12 @@ impl Flows {
     /// Takes back an entry that [`Flows::open`] made for a packet that is dropped after all.
     pub(crate) fn close(&mut self, slot: Slot) {
         self.remove(slot.0);
+    }
+
+    /// How long a quiet TCP flow of the NIC is remembered: as its VNet says now (NSG-19).
+    pub(crate) fn set_idle(&mut self, snapshot: &Snapshot, slot: Slot, nic: NicId) {
+        let minutes = vnet(snapshot, nic).map_or(0, |vnet| vnet.tcp_idle_minutes);
+        self.table.cold[slot.0 as usize].tcp_idle_minutes = minutes;
     }
 
     /// Keeps a decision of this generation: packets of `own` go to the NIC whose record is `peer`.
@@ -351,8 +351,7 @@ impl Flows {
     fn touch(&mut self, slot: Slot, tcp_flags: u8, reply: bool) {
         let cold = &mut self.table.cold[slot.0 as usize];
         cold.tick = self.tick;
-        if tcp_flags & (FIN | RST) != 0 && !cold.closing {
-            cold.closing = true;
+        if tcp_flags & (FIN | RST) != 0 && cold.class != CLOSING {
             self.requeue(slot.0, CLOSING);
         } else if reply && cold.class == HALF_OPEN {
             let tcp = self.table.hot[slot.0 as usize].protocol() == Protocol::TCP;
@@ -366,24 +365,23 @@ impl Flows {
 
     fn is_over_at(&self, slot: u32, now: u32) -> bool {
         let cold = &self.table.cold[slot as usize];
-        let limit = if cold.closing {
-            self.closing_idle
+        let limit = if cold.class == CLOSING {
+            CLOSING_IDLE_NS
         } else if self.table.hot[slot as usize].protocol() == Protocol::TCP {
-            self.tcp_idle
+            u64::from(cold.tcp_idle_minutes) * MINUTE_NS
         } else {
-            self.datagram_idle
+            DATAGRAM_IDLE_NS
         };
-        age(now, cold.tick) > limit
+        age(now, cold.tick) > ticks(limit)
     }
 
     /// The list is in the order of queueing, and who was seen since goes to its end: only what has waited can be over.
     fn expire(&mut self, class: usize) {
-        let shortest = self.tcp_idle.min(self.datagram_idle);
-        let wait = if class == usize::from(CLOSING) {
-            self.closing_idle
+        let wait = ticks(if class == usize::from(CLOSING) {
+            CLOSING_IDLE_NS
         } else {
-            shortest
-        };
+            DATAGRAM_IDLE_NS
+        });
         for _ in 0..LOOK_AT {
             let slot = self.lists[class].first;
             if slot == NONE || age(self.tick, self.table.cold[slot as usize].queued) <= wait {
@@ -500,8 +498,11 @@ fn cached(hot: &Hot) -> Cached {
 }
 
 fn generation(snapshot: &Snapshot, nic: NicId) -> Option<u64> {
-    let nic = snapshot.nics.get(nic.index())?;
-    Some(snapshot.vnets.get(nic.vnet.index())?.generation)
+    Some(vnet(snapshot, nic)?.generation)
+}
+
+fn vnet(snapshot: &Snapshot, nic: NicId) -> Option<&Vnet> {
+    snapshot.vnets.get(snapshot.nics.get(nic.index())?.vnet.index())
 }
 
 #[expect(

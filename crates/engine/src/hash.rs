@@ -45,6 +45,14 @@ pub(crate) const fn spread(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// The same for both directions of a flow, and for everybody: what chooses among next hops that share a route.
+pub(crate) fn symmetric(key: &FlowKey) -> u64 {
+    let end = |address: u128, port: u16| spread(spread(low(address)) ^ high(address) ^ u64::from(port) << 32);
+    let source = end(key.source, key.source_port);
+    let destination = end(key.destination, key.destination_port);
+    spread(source.wrapping_add(destination) ^ u64::from(key.protocol.0))
+}
+
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);

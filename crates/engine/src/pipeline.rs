@@ -111,10 +111,17 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         )?;
     }
     let balancing = own.and_then(|own| state.flows.balancing(own)).copied();
-    let (hop, seen) = next_hop(snapshot, sender, key, balancing.unwrap_or_default())?;
+    let (hop, seen) = next_hop(snapshot, sender, key, key, balancing.unwrap_or_default())?;
     let record = hop
         .to
         .and_then(|nic| state.flows.find(hop.port, &seen.reversed(), nic, flags));
+    if sender == Sender::Internet && record.is_none() && hop.rewrite.destination.is_none() {
+        // A service answers a private address and never speaks first (ROUTE-09).
+        return Err(Lost {
+            reason: DropReason::NoDestination,
+            nic: None,
+        });
+    }
     if let (Some(nic), None) = (hop.to, record) {
         allowed(
             filter::inbound(snapshot, nic, &seen).access,
@@ -177,7 +184,7 @@ fn related(state: &mut State, arrival: &Arrival<'_>, sender: Sender, quoted: &Fl
     } else {
         headers.key
     };
-    let (hop, _) = next_hop(snapshot, sender, &routed, balancing)?;
+    let (hop, _) = next_hop(snapshot, sender, &routed, quoted, balancing)?;
     if let Some(nic) = hop.to {
         let form = hop.rewrite.apply_to_quoted(quoted, &headers.key);
         let known = state.flows.find(hop.port, &form, nic, 0);
@@ -189,16 +196,17 @@ fn related(state: &mut State, arrival: &Arrival<'_>, sender: Sender, quoted: &Fl
     Ok(hop)
 }
 
-/// Route and admit; also the key as the receiver sees it.
+/// Route and admit; also the key as the receiver sees it. `flow` as for [`route`].
 fn next_hop(
     snapshot: &Snapshot,
     sender: Sender,
     key: &FlowKey,
+    flow: &FlowKey,
     balancing: Balancing,
 ) -> Result<(Hop, FlowKey), Lost> {
     let from = sender.nic();
     let outcome = match sender {
-        Sender::Nic(nic) => route(snapshot, nic, key, balancing.keep).outcome,
+        Sender::Nic(nic) => route(snapshot, nic, key, flow, balancing.keep).outcome,
         Sender::Internet => from_internet(snapshot, key),
         Sender::Platform(vnet) => from_platform(snapshot, vnet, key),
         Sender::Site(connection) => from_site(snapshot, connection, key, |_| {}),
@@ -276,6 +284,7 @@ fn remember(
             let own = flows
                 .open(port, &headers.key, nic, false, ends.record)
                 .map_err(|_| full(ends.from))?;
+            flows.set_idle(snapshot, own, nic);
             Some(own)
         }
         (own, _) => own,
@@ -285,7 +294,10 @@ fn remember(
         // A NIC that talks to itself from and to one port: both its ends are one entry.
         (None, Some(_)) if (ends.hop.port, back) == (port, headers.key) => own,
         (None, Some(nic)) => match flows.open(ends.hop.port, &back, nic, true, own) {
-            Ok(record) => Some(record),
+            Ok(record) => {
+                flows.set_idle(snapshot, record, nic);
+                Some(record)
+            }
             Err(_) => {
                 if let (Some(own), None) = (own, ends.own) {
                     flows.close(own);
@@ -318,7 +330,7 @@ fn remember(
 
 fn allowed(access: Access, reason: DropReason, nic: NicId) -> Result<(), Lost> {
     match access {
-        Access::Allow => Ok(()),
+        Access::Allow | Access::AlwaysAllow => Ok(()),
         Access::Deny => Err(Lost {
             reason,
             nic: Some(nic),

@@ -7,8 +7,9 @@ use packet::FlowKey;
 
 use crate::balance::{Balanced, through_frontend, to_frontend};
 use crate::classify::is_probed;
-use crate::fib::{NextHop, RouteId};
+use crate::fib::{Fib, NextHop, RouteId};
 use crate::gateway::{Gateways, Passed, speaker, through};
+use crate::hash::symmetric;
 use crate::reason::DropReason;
 use crate::rewrite::Rewrite;
 use crate::snapshot::{FibId, GatewayId, NicId, PeeringId, PortId, Snapshot, VnetId};
@@ -69,10 +70,12 @@ pub struct Routed {
 pub const PATH_MTU: u16 = 1500;
 
 /// Routes a packet that a NIC sends (ROUTE-20, ROUTE-24): the sender's table decides, once (ROUTE-18, ROUTE-42), and
-/// then the tables of the gateways it leads to. `keep` is the backend that a balanced flow went to so far (LB-02).
+/// then the tables of the gateways it leads to. `flow` is the packet's own key, or that of the packet an ICMP error
+/// quotes: it chooses where several next hops share a route. `keep` is the backend that a balanced flow went to so far
+/// (LB-02).
 #[must_use]
-pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey, keep: Option<NicId>) -> Routed {
-    route_and_tell(snapshot, from, key, keep, |_| {})
+pub fn route(snapshot: &Snapshot, from: NicId, key: &FlowKey, flow: &FlowKey, keep: Option<NicId>) -> Routed {
+    route_and_tell(snapshot, from, key, flow, keep, |_| {})
 }
 
 /// As [`route`], and says what each gateway on the way does.
@@ -81,6 +84,7 @@ pub fn route_and_tell(
     snapshot: &Snapshot,
     from: NicId,
     key: &FlowKey,
+    flow: &FlowKey,
     keep: Option<NicId>,
     told: impl FnMut(Passed),
 ) -> Routed {
@@ -98,8 +102,9 @@ pub fn route_and_tell(
             outcome: Err(DropReason::NoRoute),
         };
     };
-    let outcome = match fib.routes()[found.index()].next_hop {
+    let outcome = match next_hop(fib, found, flow) {
         NextHop::Internet => to_internet(snapshot, from, key),
+        NextHop::ServiceEndpoint => to_service(snapshot, from, key),
         NextHop::Gateway(gateway, over) => through(snapshot, gateway, over, key, told),
         next_hop => follow(snapshot, nic.vnet, next_hop, key, keep),
     };
@@ -120,9 +125,18 @@ pub(crate) fn inside(
     gateways: Gateways,
 ) -> Result<Hop, DropReason> {
     let vnet = snapshot.gateways[gateway.index()].vnet;
-    match snapshot.fibs[fib.index()].routes()[route.index()].next_hop {
+    match next_hop(&snapshot.fibs[fib.index()], route, key) {
         NextHop::Internet | NextHop::Gateway(..) => Err(DropReason::NoRoute),
         next_hop => follow(snapshot, vnet, next_hop, key, None).map(|hop| gateways.applied_to(hop, snapshot)),
+    }
+}
+
+/// The next hop of a route; where several share it that of the flow: both directions have the same, whoever asks
+/// (ROUTE-36). None is left out for being unreachable: Azure does not probe them.
+fn next_hop(fib: &Fib, route: RouteId, flow: &FlowKey) -> NextHop {
+    match fib.routes()[route.index()].next_hop {
+        NextHop::Shared(id) => fib.share(id, symmetric(flow)),
+        next_hop => next_hop,
     }
 }
 
@@ -141,12 +155,15 @@ fn follow(
             within(snapshot, remote, Some(peering), key, keep)
         }
         NextHop::Appliance(Some((to, peering))) => Ok(deliver(snapshot, to, peering)),
-        NextHop::Appliance(None) => Err(DropReason::NextHopUnreachable),
+        // Shared next hops do not nest.
+        NextHop::Appliance(None) | NextHop::Shared(_) => Err(DropReason::NextHopUnreachable),
         NextHop::Balancer(frontend, peering) => through_frontend(snapshot, frontend, peering, key, keep),
         NextHop::None => Err(DropReason::RouteNone),
-        NextHop::NoGateway | NextHop::Internet | NextHop::Gateway(..) | NextHop::Connection(_) => {
-            Err(DropReason::NoGateway)
-        }
+        NextHop::NoGateway
+        | NextHop::Internet
+        | NextHop::ServiceEndpoint
+        | NextHop::Gateway(..)
+        | NextHop::Connection(_) => Err(DropReason::NoGateway),
     }
 }
 
@@ -186,12 +203,17 @@ pub fn from_platform(snapshot: &Snapshot, vnet: VnetId, key: &FlowKey) -> Result
         .ok_or(DropReason::NoDestination)
 }
 
-/// Routes a packet that the Internet sends: to the NIC that has the destination as its public address.
+/// Routes a packet that the Internet sends: to the NIC that has the destination as its public address, or from a service
+/// to the private address of a NIC that has an endpoint for it (ROUTE-09).
 ///
 /// # Errors
 /// `NoDestination`: nobody has it.
 pub fn from_internet(snapshot: &Snapshot, key: &FlowKey) -> Result<Hop, DropReason> {
-    let (to, private) = behind_public(snapshot, key.destination).ok_or(DropReason::NoDestination)?;
+    let Some((to, private)) = behind_public(snapshot, key.destination) else {
+        return endpoint_client(snapshot, key)
+            .map(|to| deliver(snapshot, to, None))
+            .ok_or(DropReason::NoDestination);
+    };
     let rewrite = Rewrite {
         destination: Some(private),
         ..Rewrite::default()
@@ -217,6 +239,30 @@ fn to_platform(snapshot: &Snapshot, vnet: VnetId) -> Result<Hop, DropReason> {
     let at = ports.binary_search_by_key(&vnet, |&(vnet, _)| vnet);
     let (_, port) = ports[at.map_err(|_| DropReason::PlatformReserved)?];
     Ok(Hop::beyond(port))
+}
+
+/// ROUTE-09: the service sees the private source, which is the NIC's own, and needs no public address for it.
+fn to_service(snapshot: &Snapshot, from: NicId, key: &FlowKey) -> Result<Hop, DropReason> {
+    let internet = snapshot.internet.as_ref().ok_or(DropReason::NoInternet)?;
+    if !snapshot.nics[from.index()].addresses.contains(&key.source) {
+        return Err(DropReason::NoInternet);
+    }
+    if internet.addresses.binary_search(&key.destination).is_err() {
+        return Err(DropReason::NoDestination);
+    }
+    Ok(Hop::beyond(internet.port))
+}
+
+/// The NIC that a service answers: it has the address, and its table sends the service's over an endpoint.
+fn endpoint_client(snapshot: &Snapshot, key: &FlowKey) -> Option<NicId> {
+    let clients = &snapshot.internet.as_ref()?.endpoint_clients;
+    let at = clients
+        .binary_search_by_key(&key.destination, |&(address, _)| address)
+        .ok()?;
+    let (_, nic) = clients[at];
+    let fib = &snapshot.fibs[snapshot.nics[nic.index()].fib.index()];
+    let route = &fib.routes()[fib.lookup(key.source)?.index()];
+    (route.next_hop == NextHop::ServiceEndpoint).then_some(nic)
 }
 
 /// The edge: the source becomes the sender's public address; another NIC's public address leads back in.

@@ -84,6 +84,8 @@ pub struct Vnet {
     /// Not when rules change: they are asked about new flows only (NSG-09).
     pub generation: u64,
     pub ranges: Vec<Prefix>,
+    /// After so many minutes without a packet the record of a TCP flow at its NICs ends (NSG-19). For new flows.
+    pub tcp_idle_minutes: u8,
     /// NIC addresses (128-bit form), sorted by address.
     pub addresses: Vec<(u128, NicId)>,
     /// Those that stand in it: at most two (GW-02).
@@ -102,6 +104,9 @@ pub struct Nic {
     pub routers: Vec<u128>,
     /// `enableIPForwarding`: neither source nor destination is checked (NVA-02).
     pub ip_forwarding: bool,
+    /// Security admin rules, asked before the NSGs (NSG-43): of packets it sends, and of those it receives.
+    pub admin_outbound: Option<FilterId>,
+    pub admin_inbound: Option<FilterId>,
     /// NIC, then subnet (NSG-21).
     pub outbound: [Option<FilterId>; 2],
     /// Subnet, then NIC (NSG-20).
@@ -188,4 +193,6 @@ pub struct Internet {
     pub port: PortId,
     /// Sorted.
     pub addresses: Vec<u128>,
+    /// Addresses of NICs with service endpoints, to whose private addresses services answer (ROUTE-09); sorted by address.
+    pub endpoint_clients: Vec<(u128, NicId)>,
 }

@@ -30,8 +30,6 @@ pub struct WorkerOptions {
     /// Entries of the flow table, at most; a connection takes one at each NIC it leaves or enters (NET-13).
     /// Memory is taken as it is used, 128 bytes and about 11 of index per entry.
     pub flow_capacity: u32,
-    /// Idle time after which a TCP record ends, in nanoseconds (NSG-19); kept to a quarter of a second.
-    pub tcp_idle_ns: u64,
 }
 
 impl Default for WorkerOptions {
@@ -39,8 +37,6 @@ impl Default for WorkerOptions {
         Self {
             // NET-13: 500,000 inbound and 500,000 outbound.
             flow_capacity: 1_000_000,
-            // NSG-19: four minutes.
-            tcp_idle_ns: 240_000_000_000,
         }
     }
 }
@@ -70,13 +66,10 @@ impl Worker {
     /// `seed` keys the hash tables; it must not be guessable by those whose packets are forwarded.
     #[must_use]
     pub fn new(options: WorkerOptions, seed: u64) -> Self {
-        let WorkerOptions {
-            flow_capacity,
-            tcp_idle_ns,
-        } = options;
+        let WorkerOptions { flow_capacity } = options;
         Self {
             state: State {
-                flows: Flows::new(flow_capacity, tcp_idle_ns, seed),
+                flows: Flows::new(flow_capacity, seed),
                 fragments: Fragments::new(seed),
                 errors: Errors::new(),
             },

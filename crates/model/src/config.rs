@@ -1,5 +1,8 @@
 //! What the user declares, as declared: the lab file's sections, property by property.
 
+mod security_admin;
+mod tag_file;
+
 use indexmap::IndexMap;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -8,6 +11,12 @@ use crate::decode::{Decode, Object, choice, object, wrong};
 use crate::problems::Problems;
 pub use crate::values::{Address, Cidr, Unsupported};
 use crate::yaml::{Node, Value};
+pub use security_admin::{
+    AddressPrefixItem, AddressPrefixType, AdminAccess, AdminProtocol, AdminRule, AdminRuleCollection,
+    NetworkGroup, SecurityAdminConfiguration,
+};
+pub use tag_file::TagFile;
+pub(crate) use tag_file::read_service_tags;
 
 object! {
     /// A lab: peered virtual networks, what lives in them, and what must hold.
@@ -42,6 +51,13 @@ object! {
         network_security_groups: IndexMap<String, Nsg> = "networkSecurityGroups",
         /// Application security groups by name.
         application_security_groups: IndexMap<String, Asg> = "applicationSecurityGroups",
+        /// Sets of VNets that security admin rules apply to, by name (azure-2025).
+        network_groups: IndexMap<String, NetworkGroup> = "networkGroups",
+        /// Security admin rules, which are asked before any NSG (azure-2025).
+        security_admin_configurations: IndexMap<String, SecurityAdminConfiguration> = "securityAdminConfigurations",
+        /// A file of service tags in the format of Microsoft's ServiceTags_Public JSON, beside the lab file; the program's own
+        /// examples when absent.
+        service_tags: Option<TagFile> = "serviceTags",
         /// VMs by name; each is a network namespace with one TUN per NIC.
         vms: IndexMap<String, Vm> = "vms",
         /// NICs without a VM, by name; each needs its VNet's 'tun'.
@@ -97,6 +113,10 @@ choice! {
 }
 choice! { Direction { Inbound = "Inbound", Outbound = "Outbound", } }
 choice! { Access { Allow = "Allow", Deny = "Deny", } }
+choice! {
+    /// Which peering routes a route table takes off its subnets (ROUTE-35).
+    DisablePeeringRoute { None = "None", All = "All", }
+}
 choice! { RuleProtocol { Any = "*", Tcp = "Tcp", Udp = "Udp", Icmp = "Icmp", Esp = "Esp", Ah = "Ah", } }
 choice! { GatewayType { Vpn = "Vpn", ExpressRoute = "ExpressRoute", } }
 choice! { VpnType { RouteBased = "RouteBased", PolicyBased = "PolicyBased", } }
@@ -187,6 +207,8 @@ object! {
         address_space: Vec<Cidr> = "addressSpace",
         /// Subnets by name.
         subnets: IndexMap<String, Subnet> = "subnets",
+        /// Minutes a quiet TCP flow is remembered, from 4 to 30; 4 when absent.
+        flow_timeout_in_minutes: Option<u16> = "flowTimeoutInMinutes",
         /// One TUN for all NICs without a VM.
         tun: Option<Tun> = "tun",
     }
@@ -259,6 +281,8 @@ object! {
     RouteTable {
         /// Takes gateway routes off its subnets.
         disable_bgp_route_propagation: Option<bool> = "disableBgpRoutePropagation",
+        /// All takes peering routes off its subnets; None when absent (azure-2025).
+        disable_peering_route: Option<DisablePeeringRoute> = "disablePeeringRoute",
         /// Routes by name.
         routes: IndexMap<String, Route> = "routes",
     }
@@ -267,12 +291,14 @@ object! {
 object! {
     /// A user route.
     Route {
-        /// The destinations.
+        /// The destinations: a prefix or a service tag.
         address_prefix: String = "addressPrefix",
         /// Where they go.
         next_hop_type: NextHopType = "nextHopType",
         /// Of the appliance.
         next_hop_ip_address: Option<Address> = "nextHopIpAddress",
+        /// Of VirtualApplianceEcmp: 2 to 64 appliances.
+        next_hop: Option<NextHops> = "nextHop",
     }
 }
 
@@ -385,6 +411,14 @@ object! {
         idle_timeout_in_minutes: Option<u16> = "idleTimeoutInMinutes",
         /// Reset TCP connections at the idle timeout; false when absent.
         enable_tcp_reset: Option<bool> = "enableTcpReset",
+    }
+}
+
+object! {
+    /// The appliances of a VirtualApplianceEcmp route.
+    NextHops {
+        /// From 2 to 64.
+        next_hop_ip_addresses: Vec<Address> = "nextHopIpAddresses",
     }
 }
 

@@ -9,6 +9,7 @@ pub mod error;
 pub mod gateways;
 mod limits;
 mod problems;
+pub mod service_tags;
 mod source;
 pub mod topology;
 mod values;
@@ -53,9 +54,10 @@ pub fn load(source: Source) -> Result<Loaded, Errors> {
             return Err(problems.into_errors(&file, &text, None));
         }
     };
-    let Some(config) = <Config as decode::Decode>::decode(&root, "", &mut problems) else {
+    let Some(mut config) = <Config as decode::Decode>::decode(&root, "", &mut problems) else {
         return Err(problems.into_errors(&file, &text, Some(&root)));
     };
+    config::read_service_tags(&mut config, &file, &mut problems);
     let topology = check::check(&config, &mut problems);
     if !problems.is_empty() {
         return Err(problems.into_errors(&file, &text, Some(&root)));

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+pub use crate::service_tags::ServiceTags;
+
 macro_rules! indices {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         $($(#[doc = $doc])+
@@ -61,6 +63,9 @@ pub struct Topology {
     pub route_tables: Vec<RouteTable>,
     pub nsgs: Vec<Nsg>,
     pub asgs: Vec<Asg>,
+    /// NSG-43: in order of evaluation.
+    pub security_admin_configurations: Vec<SecurityAdminConfiguration>,
+    pub service_tags: ServiceTags,
     /// NICs of VMs first, in VM order, then `networkInterfaces`.
     pub nics: Vec<Nic>,
     pub vms: Vec<Vm>,
@@ -113,6 +118,8 @@ pub struct Vnet {
     pub classic: bool,
     pub address_space: Vec<IpNet>,
     pub subnets: Vec<SubnetIndex>,
+    /// NSG-19, `flowTimeoutInMinutes`: 4 to 30; None: not set, which is 4.
+    pub flow_timeout_minutes: Option<u8>,
     /// The VNet port, if the VNet has one.
     pub tun: Option<VnetPort>,
 }
@@ -141,6 +148,7 @@ pub struct Subnet {
     pub prefixes: Vec<IpNet>,
     pub nsg: Option<NsgIndex>,
     pub route_table: Option<RouteTableIndex>,
+    /// In Azure's spelling, such as Microsoft.Storage; each once, sorted.
     pub service_endpoints: Vec<String>,
 }
 
@@ -215,22 +223,29 @@ pub enum SyncLevel {
 pub struct RouteTable {
     pub name: String,
     pub disable_bgp_route_propagation: bool,
+    /// ROUTE-35: `disablePeeringRoute: All`.
+    pub disable_peering_route: bool,
     pub routes: Vec<Udr>,
 }
 
+/// A user route. One for a service tag stands here once per prefix of the tag (ROUTE-33).
 #[derive(Clone, Debug)]
 pub struct Udr {
     pub name: String,
     pub prefix: IpNet,
+    /// The service tag the prefix comes from.
+    pub tag: Option<String>,
     pub next_hop: UdrNextHop,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UdrNextHop {
     VirtualNetworkGateway,
     VnetLocal,
     Internet,
     VirtualAppliance(IpAddr),
+    /// ROUTE-36: 2 to 64 of them, each once.
+    VirtualApplianceEcmp(Vec<IpAddr>),
     None,
 }
 
@@ -274,6 +289,49 @@ pub enum RuleProtocol {
     Icmp,
     Esp,
     Ah,
+}
+
+/// Security admin rules, and the VNets they apply to (NSG-43).
+#[derive(Clone, Debug)]
+pub struct SecurityAdminConfiguration {
+    pub name: String,
+    pub rule_collections: Vec<AdminRuleCollection>,
+}
+
+/// Rules of one security admin configuration that share their VNets.
+#[derive(Clone, Debug)]
+pub struct AdminRuleCollection {
+    pub name: String,
+    /// The members of its network groups, each once, sorted.
+    pub applies_to: Vec<VnetIndex>,
+    pub rules: Vec<AdminRule>,
+}
+
+/// A security admin rule.
+#[derive(Clone, Debug)]
+pub struct AdminRule {
+    pub name: String,
+    /// From 1 to 4096.
+    pub priority: u16,
+    pub direction: Direction,
+    pub access: AdminAccess,
+    pub protocol: RuleProtocol,
+    /// Any of these.
+    pub sources: Vec<RuleAddress>,
+    pub source_ports: Vec<PortRange>,
+    pub destinations: Vec<RuleAddress>,
+    pub destination_ports: Vec<PortRange>,
+}
+
+/// What a security admin rule does with what it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminAccess {
+    /// The NSGs decide.
+    Allow,
+    /// It passes; no NSG is asked.
+    AlwaysAllow,
+    /// It is dropped; no NSG is asked.
+    Deny,
 }
 
 /// NSG-05.

@@ -10,7 +10,7 @@ use packet::key::mapped;
 
 use super::tables::Tables;
 use super::{PortOwner, dense, prefix};
-use crate::rib::{Route, RouteSource, RouteState, RouteType, scope};
+use crate::rib::{Route, RouteSource, RouteState, RouteType, peerings};
 use crate::select::select;
 
 /// `GatewayId(n)` is `GatewayIndex(n)`.
@@ -83,7 +83,7 @@ fn outside(topology: &Topology, index: GatewayIndex, tables: &mut Tables<'_>) ->
         over: None,
     };
     let mut ranges: Vec<IpNet> = topology.vnets[vnet.0].address_space.clone();
-    for peering in scope(topology, vnet, None).peerings {
+    for peering in peerings(topology, vnet) {
         if peering.state == PeeringState::Connected {
             ranges.extend(peering.remote_space);
         }
@@ -161,12 +161,17 @@ fn table(topology: &Topology, rows: Vec<(Route, NextHop)>, tables: &mut Tables<'
             next_hop: *next_hop,
         })
         .collect();
-    tables.add(routes, kept.into_iter().map(|(route, _)| route).collect())
+    tables.add(
+        routes,
+        Vec::new(),
+        kept.into_iter().map(|(route, _)| route).collect(),
+    )
 }
 
 fn row(prefix: IpNet, source: RouteSource, gateway: Option<InUse>) -> Route {
     Route {
         name: None,
+        tag: None,
         prefix: prefix.trunc(),
         source,
         kind: match source {

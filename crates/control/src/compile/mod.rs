@@ -22,6 +22,9 @@ use packet::key::mapped;
 use crate::rib::Route;
 use tables::Tables;
 
+/// NSG-19: of a VNet without `flowTimeoutInMinutes`.
+const TCP_IDLE_MINUTES: u8 = 4;
+
 /// A snapshot and its meaning.
 ///
 /// `NicId(n)` is `NicIndex(n)` and `VnetId(n)` is `VnetIndex(n)`; a running lab renumbers them ([`crate::Generation`]).
@@ -77,13 +80,24 @@ pub enum PortOwner {
     Gateway(GatewayIndex),
 }
 
-/// Which rules a filter was made of.
+/// Which rules a filter was made of: those of an NSG, or the security admin rules of a VNet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterOrigin {
-    pub nsg: NsgIndex,
+    /// None: security admin rules (NSG-43).
+    pub nsg: Option<NsgIndex>,
     pub direction: Direction,
-    /// By rule number: `securityRules/<name>` or `defaultSecurityRules/<name>` (NSG-36).
-    pub rules: Arc<[String]>,
+    /// By rule number.
+    pub rules: Arc<[RuleOrigin]>,
+}
+
+/// Whose rule it is, and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleOrigin {
+    /// The NSG's name, or `<configuration>/<collection>` of a security admin rule.
+    pub owner: String,
+    /// `securityRules/<name>`, `defaultSecurityRules/<name>` (NSG-36), `securityAdminRules/<name>`, or
+    /// `platformRules/<name>` of what passes whatever the rules say (NSG-14).
+    pub name: String,
 }
 
 /// Compiles a lab. The same topology and generation give the same tables.
@@ -225,6 +239,7 @@ fn vnets(topology: &Topology, generation: u64) -> Vec<Vnet> {
         .map(|vnet| Vnet {
             generation,
             ranges: vnet.address_space.iter().map(|&range| prefix(range)).collect(),
+            tcp_idle_minutes: vnet.flow_timeout_minutes.unwrap_or(TCP_IDLE_MINUTES),
             addresses: Vec::new(),
             gateways: Vec::new(),
         })
@@ -277,6 +292,8 @@ fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> V
                 .collect(),
             routers: subnet.prefixes.iter().map(router).collect(),
             ip_forwarding: nic.ip_forwarding,
+            admin_outbound: tables.admin_filter(nic.subnet, Direction::Outbound),
+            admin_inbound: tables.admin_filter(nic.subnet, Direction::Inbound),
             outbound: [
                 filter(tables, nic.nsg, Direction::Outbound),
                 filter(tables, subnet.nsg, Direction::Outbound),
@@ -317,9 +334,22 @@ fn internet(topology: &Topology, owners: &[PortOwner]) -> Option<Internet> {
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
+    // ROUTE-09; the model refuses two NICs with one address here.
+    let clients = (0..)
+        .zip(&topology.nics)
+        .filter(|(_, nic)| !topology.subnets[nic.subnet.0].service_endpoints.is_empty());
+    let mut endpoint_clients: Vec<(u128, NicId)> = clients
+        .flat_map(|(id, nic)| {
+            nic.addresses
+                .iter()
+                .map(move |&address| (mapped(address), NicId(id)))
+        })
+        .collect();
+    endpoint_clients.sort_unstable();
     Some(Internet {
         port: PortId(dense(port)),
         addresses,
+        endpoint_clients,
     })
 }
 

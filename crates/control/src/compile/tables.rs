@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use engine::fib::{self, Fib, NextHop};
+use engine::fib::{self, Fib, NextHop, SharedId};
 use engine::filter::Filter;
 use engine::snapshot::{FibId, FilterId, FrontendId, GatewayId, PeeringId, Vnet, VnetId};
 use ipnet::IpNet;
@@ -14,20 +14,41 @@ use model::topology::{
 };
 use packet::key::mapped;
 
-use super::{FilterOrigin, Provenance, balancers, dense, peering_id, prefix};
+use super::{FilterOrigin, Provenance, RuleOrigin, balancers, dense, peering_id, prefix};
+use crate::platform::exemptions;
 use crate::rib::{Rib, Route, RouteType, scope};
 use crate::rules::{Expanded, NamedRule, Place, asg_members, engine_rule, expand, ordered};
+use crate::security_admin::applying;
 use crate::subnet_peering::{closed, leads_nowhere};
-use crate::tags::{Tags, tag_scope, virtual_network};
+use crate::tags::Tags;
 
-/// Subnets with the same VNet, route table and peerings share a FIB and the meaning of tags.
-type PlaceKey = (VnetIndex, Option<RouteTableIndex>, ClosedTo);
+/// Subnets with the same VNet, route table, peerings and service endpoints share a FIB and the meaning of tags.
+type PlaceKey = (VnetIndex, Option<RouteTableIndex>, Unlike);
 
-/// Which subnet peerings do not join a subnet: the first subnet of the same VNet that the same do not join (PEER-40). None: all do.
-type ClosedTo = Option<SubnetIndex>;
+/// What sets a subnet apart: the first subnet of the same VNet with the same service endpoints (ROUTE-09) that the same
+/// subnet peerings do not join (PEER-40). None: it has no endpoint, and all join it.
+type Unlike = Option<SubnetIndex>;
 
 /// The NSG, the direction, where, and which of the ASGs that the rules' near sides name the NIC is in.
 type FilterKey = (NsgIndex, Direction, PlaceKey, Vec<AsgIndex>);
+
+/// What a place means for packets and rules.
+struct Meaning {
+    fib: FibId,
+    tags: Tags,
+    internet_by_default: bool,
+}
+
+impl Meaning {
+    fn place<'a>(&'a self, members: &'a [Vec<IpAddr>], member_of: &'a [AsgIndex]) -> Place<'a> {
+        Place {
+            tags: &self.tags,
+            members,
+            member_of,
+            internet_by_default: self.internet_by_default,
+        }
+    }
+}
 
 /// The tables under construction, each made once.
 pub(super) struct Tables<'a> {
@@ -40,9 +61,10 @@ pub(super) struct Tables<'a> {
     /// By frontend: VNet, address, and the peerings over which it is out of reach.
     frontends: Vec<(VnetId, u128, Vec<PeeringId>)>,
     members: Vec<Vec<IpAddr>>,
-    places: HashMap<PlaceKey, (FibId, Tags)>,
+    places: HashMap<PlaceKey, Meaning>,
     by_place: HashMap<FilterKey, FilterId>,
-    by_content: HashMap<(NsgIndex, Direction, Vec<Expanded>), FilterId>,
+    by_content: HashMap<(NsgIndex, Direction, bool, Vec<Expanded>), FilterId>,
+    admin_by_place: HashMap<(Direction, PlaceKey), Option<FilterId>>,
     pub(super) fibs: Vec<Fib>,
     pub(super) filters: Vec<Filter>,
     pub(super) provenance: Provenance,
@@ -73,6 +95,7 @@ impl<'a> Tables<'a> {
             places: HashMap::new(),
             by_place: HashMap::new(),
             by_content: HashMap::new(),
+            admin_by_place: HashMap::new(),
             fibs: Vec::new(),
             filters: Vec::new(),
             provenance: Provenance {
@@ -85,44 +108,55 @@ impl<'a> Tables<'a> {
     /// The FIB of the subnet's place, made on first use.
     pub(super) fn fib(&mut self, subnet: SubnetIndex) -> FibId {
         let key = self.place_key(subnet);
-        if let Some((fib, _)) = self.places.get(&key) {
-            return *fib;
+        if let Some(meaning) = self.places.get(&key) {
+            return meaning.fib;
         }
-        let rib = Rib::new(&scope(self.topology, key.0, key.1));
+        let rib = Rib::new(&scope(self.topology, subnet));
         // An IPv6 prefix inside IPv4's own part of the 128-bit space matches no IPv6 packet.
         let winners: Vec<&Route> = rib
             .winners()
             .into_iter()
             .filter(|route| !is_mapped(route.prefix))
             .collect();
+        let mut shared = Vec::new();
         let routes = winners.iter().map(|route| fib::Route {
             prefix: prefix(route.prefix),
-            next_hop: self.next_hop(key, route),
+            next_hop: self.next_hop(key, route, &mut shared),
         });
         let routes = routes.collect();
-        let id = self.add(routes, winners.into_iter().cloned().collect());
-        let tags = Tags::new(virtual_network(&tag_scope(self.topology, subnet)));
-        self.places.insert(key, (id, tags));
+        let id = self.add(routes, shared, winners.into_iter().cloned().collect());
+        let meaning = Meaning {
+            fib: id,
+            tags: Tags::of(self.topology, subnet),
+            internet_by_default: rib.internet_by_default(),
+        };
+        self.places.insert(key, meaning);
         id
     }
 
     /// A FIB, and what its routes are.
-    pub(super) fn add(&mut self, routes: Vec<fib::Route>, origins: Vec<Route>) -> FibId {
+    pub(super) fn add(
+        &mut self,
+        routes: Vec<fib::Route>,
+        shared: Vec<Vec<NextHop>>,
+        origins: Vec<Route>,
+    ) -> FibId {
         let id = FibId(dense(self.fibs.len()));
-        self.fibs.push(Fib::compile(routes));
+        self.fibs.push(Fib::compile(routes).sharing(shared));
         self.provenance.routes.push(origins);
         id
     }
 
-    fn next_hop(&self, place: PlaceKey, route: &Route) -> NextHop {
+    /// `shared`: the next hops that routes of this table share so far.
+    fn next_hop(&self, place: PlaceKey, route: &Route, shared: &mut Vec<Vec<NextHop>>) -> NextHop {
         match route.kind {
             RouteType::VnetLocal => NextHop::VnetLocal,
             RouteType::VnetPeering | RouteType::VnetGlobalPeering => route
                 .peering
                 .and_then(|index| self.peering(place, index, route.prefix))
                 .map_or(NextHop::None, NextHop::Peering),
-            // The service answers at its public address.
-            RouteType::VirtualNetworkServiceEndpoint | RouteType::Internet => NextHop::Internet,
+            RouteType::VirtualNetworkServiceEndpoint => NextHop::ServiceEndpoint,
+            RouteType::Internet => NextHop::Internet,
             RouteType::VirtualNetworkGateway => route
                 .gateway
                 .and_then(|used| self.gateway(place, used))
@@ -132,6 +166,11 @@ impl<'a> Tables<'a> {
                 address.map_or(NextHop::Appliance(None), |&address| {
                     self.appliance(place, address)
                 })
+            }
+            RouteType::VirtualApplianceEcmp => {
+                let all = route.next_hops.iter();
+                shared.push(all.map(|&address| self.appliance(place, address)).collect());
+                NextHop::Shared(SharedId(dense(shared.len() - 1)))
             }
             RouteType::None => NextHop::None,
         }
@@ -233,25 +272,26 @@ impl<'a> Tables<'a> {
         if let Some(&id) = self.by_place.get(&key) {
             return id;
         }
-        let place = Place {
-            tags: &self.places[&place_key].1,
-            members: &self.members,
-            member_of: &key.3,
-        };
+        let meaning = &self.places[&key.2];
+        let place = meaning.place(&self.members, &key.3);
         let content: Vec<Expanded> = rules.iter().map(|named| expand(&named.rule, &place)).collect();
         let id = *self
             .by_content
-            .entry((nsg, direction, content))
+            .entry((nsg, direction, meaning.internet_by_default, content))
             .or_insert_with(|| {
-                let compiled = rules
+                let own = rules
                     .iter()
-                    .map(|named| engine_rule(&named.rule, &place))
-                    .collect();
+                    .map(|named| (named.name.clone(), engine_rule(&named.rule, &place)));
+                let all = exemptions(direction, &rules, &place).into_iter().chain(own);
+                let owner = &self.topology.nsgs[nsg.0].name;
+                let (names, compiled): (Vec<_>, Vec<_>) = all
+                    .map(|(name, rule)| (origin(owner.clone(), name), rule))
+                    .unzip();
                 self.filters.push(Filter::compile(compiled));
                 self.provenance.filters.push(FilterOrigin {
-                    nsg,
+                    nsg: Some(nsg),
                     direction,
-                    rules: rules.iter().map(|named| named.name.clone()).collect(),
+                    rules: names.into(),
                 });
                 FilterId(dense(self.filters.len() - 1))
             });
@@ -259,17 +299,52 @@ impl<'a> Tables<'a> {
         id
     }
 
+    /// The security admin rules at a subnet; None: it has none (NSG-43).
+    pub(super) fn admin_filter(&mut self, subnet: SubnetIndex, direction: Direction) -> Option<FilterId> {
+        let rules = applying(self.topology, self.topology.subnets[subnet.0].vnet, direction);
+        if rules.is_empty() {
+            return None;
+        }
+        self.fib(subnet);
+        let key = (direction, self.place_key(subnet));
+        if let Some(&made) = self.admin_by_place.get(&key) {
+            return made;
+        }
+        let place = self.places[&key.1].place(&self.members, &[]);
+        let front = exemptions(direction, &[], &place).into_iter();
+        let front = front.map(|(name, rule)| (origin("platform".to_owned(), name), rule));
+        let own = rules.iter().map(|named| {
+            let origin = origin(named.owner(self.topology), named.name());
+            (origin, named.engine_rule(&place))
+        });
+        let (names, compiled): (Vec<_>, Vec<_>) = front.chain(own).unzip();
+        self.filters.push(Filter::compile(compiled));
+        self.provenance.filters.push(FilterOrigin {
+            nsg: None,
+            direction,
+            rules: names.into(),
+        });
+        let made = Some(FilterId(dense(self.filters.len() - 1)));
+        self.admin_by_place.insert(key, made);
+        made
+    }
+
     fn place_key(&self, subnet: SubnetIndex) -> PlaceKey {
         let own = &self.topology.subnets[subnet.0];
         let closed = &self.closed[subnet.0];
-        if closed.is_empty() {
+        if closed.is_empty() && own.service_endpoints.is_empty() {
             return (own.vnet, own.route_table, None);
         }
-        let mut alike = self.topology.vnets[own.vnet.0].subnets.iter().copied();
-        let first = alike
-            .find(|other| self.closed[other.0] == *closed)
-            .unwrap_or(subnet);
-        (own.vnet, own.route_table, Some(first))
+        let mut others = self.topology.vnets[own.vnet.0].subnets.iter().copied();
+        let alike = |other: &SubnetIndex| {
+            self.closed[other.0] == *closed
+                && self.topology.subnets[other.0].service_endpoints == own.service_endpoints
+        };
+        (
+            own.vnet,
+            own.route_table,
+            Some(others.find(alike).unwrap_or(subnet)),
+        )
     }
 }
 
@@ -286,6 +361,10 @@ fn near_asgs(rules: &[NamedRule<'_>]) -> Vec<AsgIndex> {
     asgs.sort_unstable();
     asgs.dedup();
     asgs
+}
+
+fn origin(owner: String, name: String) -> RuleOrigin {
+    RuleOrigin { owner, name }
 }
 
 fn is_mapped(net: IpNet) -> bool {

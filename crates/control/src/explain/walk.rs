@@ -189,7 +189,7 @@ impl<'a> Walk<'a> {
             return Err(self.lost(at, DropReason::NsgOutbound));
         }
         let mut passed = Vec::new();
-        let routed = route_and_tell(snapshot, from, &key, None, |each| passed.push(each));
+        let routed = route_and_tell(snapshot, from, &key, &key, None, |each| passed.push(each));
         let told = routed.route.and_then(|route| self.told(route));
         if let Some(hop) = self.hops.last_mut() {
             hop.route = told;
@@ -401,23 +401,23 @@ impl<'a> Walk<'a> {
     fn evaluated(&self, filtered: &Filtered) -> Vec<Evaluated> {
         let inbound = self.hops.last().is_some_and(|hop| hop.direction == "Inbound");
         let levels = if inbound {
-            ["Subnet", "NetworkInterface"]
+            ["NetworkManager", "Subnet", "NetworkInterface"]
         } else {
-            ["NetworkInterface", "Subnet"]
+            ["NetworkManager", "NetworkInterface", "Subnet"]
         };
         let decisions = levels.into_iter().zip(filtered.decisions);
         let told = decisions.filter_map(|(association, decision)| {
             let (filter, decision) = decision?;
             let origin = &self.compiled.provenance.filters[filter.index()];
-            let rule = decision.rule.and_then(|rule| origin.rules.get(usize::from(rule)));
+            let rule = origin.rules.get(usize::from(decision.rule?))?;
             Some(Evaluated {
-                nsg: self.topology.nsgs[origin.nsg.0].name.clone(),
+                nsg: rule.owner.clone(),
                 association,
-                rule: rule.cloned().unwrap_or_default(),
-                access: if decision.access == Access::Allow {
-                    "Allow"
-                } else {
-                    "Deny"
+                rule: rule.name.clone(),
+                access: match decision.access {
+                    Access::Allow => "Allow",
+                    Access::AlwaysAllow => "AlwaysAllow",
+                    Access::Deny => "Deny",
                 },
             })
         });

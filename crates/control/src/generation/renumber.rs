@@ -58,10 +58,7 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         fibs,
         filters,
         public_addresses: ids.addresses(public_addresses),
-        internet: internet.map(|Internet { port, addresses }| Internet {
-            port: ids.port(port),
-            addresses,
-        }),
+        internet: internet.map(|internet| ids.in_internet(internet)),
         fabric_mtu,
         flows_per_nic,
         carries_ipsec,
@@ -133,9 +130,25 @@ impl Ids {
             }
             NextHop::VnetLocal
             | NextHop::Internet
+            | NextHop::ServiceEndpoint
             | NextHop::NoGateway
             | NextHop::None
+            // What it stands for is renumbered by itself.
+            | NextHop::Shared(_)
             | NextHop::Connection(_) => next_hop,
+        }
+    }
+
+    fn in_internet(&self, internet: Internet) -> Internet {
+        let Internet {
+            port,
+            addresses,
+            endpoint_clients,
+        } = internet;
+        Internet {
+            port: self.port(port),
+            addresses,
+            endpoint_clients: self.addresses(endpoint_clients),
         }
     }
 
@@ -143,12 +156,14 @@ impl Ids {
         let Vnet {
             generation,
             ranges,
+            tcp_idle_minutes,
             addresses,
             gateways,
         } = vnet;
         Vnet {
             generation,
             ranges,
+            tcp_idle_minutes,
             addresses: self.addresses(addresses),
             gateways,
         }
@@ -162,6 +177,8 @@ impl Ids {
             addresses,
             routers,
             ip_forwarding,
+            admin_outbound,
+            admin_inbound,
             outbound,
             inbound,
             public,
@@ -173,6 +190,8 @@ impl Ids {
             addresses,
             routers,
             ip_forwarding,
+            admin_outbound,
+            admin_inbound,
             outbound,
             inbound,
             public,
@@ -285,6 +304,8 @@ fn gone_nic() -> Nic {
         addresses: Vec::new(),
         routers: Vec::new(),
         ip_forwarding: false,
+        admin_outbound: None,
+        admin_inbound: None,
         outbound: [None; 2],
         inbound: [None; 2],
         public: Vec::new(),

@@ -117,6 +117,8 @@ impl<'a> Tables<'a> {
             routers: _,
             ip_forwarding,
             // NSG-09.
+            admin_outbound: _,
+            admin_inbound: _,
             outbound: _,
             inbound: _,
             public,
@@ -133,7 +135,9 @@ impl<'a> Tables<'a> {
         let (previous, next) = (self.previous, self.next);
         *self.compared.entry((before, after)).or_insert_with(|| {
             match (previous.fibs.get(before.index()), next.fibs.get(after.index())) {
-                (Some(before), Some(after)) => before.routes() == after.routes(),
+                (Some(before), Some(after)) => {
+                    before.routes() == after.routes() && before.shared() == after.shared()
+                }
                 (None, None) => true,
                 _ => false,
             }

@@ -37,8 +37,7 @@ pub struct EffectiveRoute {
 /// The effective routes of a NIC.
 #[must_use]
 pub fn effective_routes(topology: &Topology, nic: NicIndex) -> EffectiveRoutes {
-    let subnet = &topology.subnets[topology.nics[nic.0].subnet.0];
-    let scope = scope(topology, subnet.vnet, subnet.route_table);
+    let scope = scope(topology, topology.nics[nic.0].subnet);
     let rib = Rib::new(&scope);
     let listed = rib.routes().iter().filter(|route| route.listed);
     let value = listed
@@ -90,6 +89,7 @@ const fn type_name(kind: RouteType) -> &'static str {
         RouteType::VirtualNetworkServiceEndpoint => "VirtualNetworkServiceEndpoint",
         RouteType::VirtualNetworkGateway => "VirtualNetworkGateway",
         RouteType::VirtualAppliance => "VirtualAppliance",
+        RouteType::VirtualApplianceEcmp => "VirtualApplianceEcmp",
         RouteType::Internet => "Internet",
         RouteType::None => "None",
     }

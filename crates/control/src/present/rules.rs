@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use model::Topology;
-use model::topology::{Access, Direction, NicIndex, Nsg, PortRange, RuleAddress, RuleProtocol, SecurityRule};
+use model::topology::{
+    Access, AdminAccess, Direction, NicIndex, Nsg, PortRange, RuleAddress, RuleProtocol,
+    SecurityAdminConfiguration, SecurityRule, VnetIndex,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::rules::{Place, asg_members, expand, ordered};
-use crate::tags::{Tags, tag_scope, virtual_network};
+use crate::rules::{NamedRule, Place, asg_members, expand, ordered};
+use crate::security_admin::{NamedAdminRule, applying};
+use crate::tags::Tags;
 
 /// The whole body.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
@@ -68,18 +72,20 @@ pub struct EffectiveRule {
     pub source_port_ranges: Vec<String>,
 }
 
-/// The effective NSG rules of a NIC: its subnet's NSG, then its own.
+/// The effective NSG rules of a NIC: security admin rules, its subnet's NSG, then its own.
 #[must_use]
 pub fn effective_nsgs(topology: &Topology, nic: NicIndex) -> EffectiveNsgs {
     let nic = &topology.nics[nic.0];
     let subnet = &topology.subnets[nic.subnet.0];
     let vnet = &topology.vnets[subnet.vnet.0];
-    let tags = Tags::new(virtual_network(&tag_scope(topology, nic.subnet)));
+    let tags = Tags::of(topology, nic.subnet);
     let members = asg_members(topology);
     let place = Place {
         tags: &tags,
         members: &members,
         member_of: &nic.asgs,
+        // No rule that is shown depends on it.
+        internet_by_default: true,
     };
     let reference =
         |kind_and_name: &str| reference(&vnet.subscription, &topology.resource_group, kind_and_name);
@@ -103,58 +109,182 @@ pub fn effective_nsgs(topology: &Topology, nic: NicIndex) -> EffectiveNsgs {
             association,
             effective_security_rules: effective_rules(nsg, &place),
             network_security_group: reference(&format!("networkSecurityGroups/{}", nsg.name)),
-            tag_map: tag_map(nsg, &tags),
+            tag_map: tag_map(&all_rules(nsg), &tags),
         })
     });
+    let admin = admin_rules(topology, subnet.vnet, &place, &reference);
     EffectiveNsgs {
         next_link: None,
-        value: value.collect(),
+        value: admin.into_iter().chain(value).collect(),
     }
 }
 
 fn effective_rules(nsg: &Nsg, place: &Place<'_>) -> Vec<EffectiveRule> {
+    all_rules(nsg)
+        .iter()
+        .map(|named| effective_rule(&named.name, &named.rule, place))
+        .collect()
+}
+
+/// NSG-43: one entry for each configuration with rules for the VNet.
+fn admin_rules(
+    topology: &Topology,
+    vnet: VnetIndex,
+    place: &Place<'_>,
+    reference: &impl Fn(&str) -> Reference,
+) -> Vec<EffectiveNsg> {
+    let rules: Vec<NamedAdminRule<'_>> = [Direction::Inbound, Direction::Outbound]
+        .into_iter()
+        .flat_map(|direction| applying(topology, vnet, direction))
+        .collect();
+    let manager = format!("networkManagers/{}", topology.name);
+    let entry = |(index, configuration): (usize, &SecurityAdminConfiguration)| {
+        let own = || rules.iter().filter(move |named| named.configuration == index);
+        own().next()?;
+        Some(EffectiveNsg {
+            association: Association {
+                network_interface: None,
+                network_manager: Some(reference(&manager)),
+                subnet: None,
+            },
+            effective_security_rules: own().map(|named| effective_admin_rule(named, place)).collect(),
+            network_security_group: reference(&format!(
+                "{manager}/securityAdminConfigurations/{}",
+                configuration.name
+            )),
+            tag_map: prefixes_of_tags(
+                own().flat_map(|named| named.rule.sources.iter().chain(&named.rule.destinations)),
+                place.tags,
+            ),
+        })
+    };
+    let configurations = topology.security_admin_configurations.iter().enumerate();
+    configurations.filter_map(entry).collect()
+}
+
+fn effective_admin_rule(named: &NamedAdminRule<'_>, place: &Place<'_>) -> EffectiveRule {
+    let rule = named.rule;
+    let side = |addresses: &[RuleAddress], expanded: &[IpNet]| {
+        let each = addresses.iter();
+        let texts: Vec<String> = each.flat_map(|address| shown(address, &given(address))).collect();
+        let tags = addresses
+            .iter()
+            .any(|address| matches!(address, RuleAddress::Tag(_)));
+        Side {
+            shown: texts,
+            expanded: tags.then(|| self::texts(expanded)),
+        }
+    };
+    let [sources, destinations] = named.expand(place);
+    let access = match rule.access {
+        AdminAccess::Allow => "Allow",
+        AdminAccess::AlwaysAllow => "AlwaysAllow",
+        AdminAccess::Deny => "Deny",
+    };
+    EffectiveRule {
+        access,
+        priority: rule.priority,
+        direction: direction_name(rule.direction),
+        protocol: protocol_name(rule.protocol),
+        ..fields(
+            named.name(),
+            (
+                side(&rule.sources, &sources),
+                side(&rule.destinations, &destinations),
+            ),
+            (&rule.source_ports, &rule.destination_ports),
+        )
+    }
+}
+
+/// The prefixes of a field as written.
+fn given(address: &RuleAddress) -> Vec<IpNet> {
+    match address {
+        RuleAddress::Prefixes(prefixes) => prefixes.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn all_rules(nsg: &Nsg) -> Vec<NamedRule<'_>> {
     [Direction::Inbound, Direction::Outbound]
         .into_iter()
         .flat_map(|direction| ordered(nsg, direction))
-        .map(|named| effective_rule(&named.name, &named.rule, place))
         .collect()
 }
 
 fn effective_rule(name: &str, rule: &SecurityRule, place: &Place<'_>) -> EffectiveRule {
     let expanded = expand(rule, place);
-    let source = shown(&rule.source, &expanded.sources);
-    let destination = shown(&rule.destination, &expanded.destinations);
-    let source_ports = ports(&rule.source_ports);
-    let destination_ports = ports(&rule.destination_ports);
+    let side = |address: &RuleAddress, expanded: &[IpNet]| Side {
+        shown: shown(address, expanded),
+        expanded: expansion(address, expanded),
+    };
     EffectiveRule {
         access: match rule.access {
             Access::Allow => "Allow",
             Access::Deny => "Deny",
         },
-        destination_address_prefix: only(&destination),
-        destination_address_prefixes: destination,
+        priority: rule.priority,
+        direction: direction_name(rule.direction),
+        protocol: protocol_name(rule.protocol),
+        ..fields(
+            name.to_owned(),
+            (
+                side(&rule.source, &expanded.sources),
+                side(&rule.destination, &expanded.destinations),
+            ),
+            (&rule.source_ports, &rule.destination_ports),
+        )
+    }
+}
+
+/// The addresses of one side of a rule.
+struct Side {
+    shown: Vec<String>,
+    /// Of tags.
+    expanded: Option<Vec<String>>,
+}
+
+/// Name, addresses and ports.
+fn fields(
+    name: String,
+    (source, destination): (Side, Side),
+    (source_ports, destination_ports): (&[PortRange], &[PortRange]),
+) -> EffectiveRule {
+    let (source_ports, destination_ports) = (ports(source_ports), ports(destination_ports));
+    EffectiveRule {
+        access: "",
+        destination_address_prefix: only(&destination.shown),
+        destination_address_prefixes: destination.shown,
         destination_port_range: only(&destination_ports),
         destination_port_ranges: destination_ports,
-        direction: match rule.direction {
-            Direction::Inbound => "Inbound",
-            Direction::Outbound => "Outbound",
-        },
-        expanded_destination_address_prefix: expansion(&rule.destination, &expanded.destinations),
-        expanded_source_address_prefix: expansion(&rule.source, &expanded.sources),
-        name: name.to_owned(),
-        priority: rule.priority,
-        protocol: match rule.protocol {
-            RuleProtocol::Any => "All",
-            RuleProtocol::Tcp => "Tcp",
-            RuleProtocol::Udp => "Udp",
-            RuleProtocol::Icmp => "Icmp",
-            RuleProtocol::Esp => "Esp",
-            RuleProtocol::Ah => "Ah",
-        },
-        source_address_prefix: only(&source),
-        source_address_prefixes: source,
+        direction: "",
+        expanded_destination_address_prefix: destination.expanded,
+        expanded_source_address_prefix: source.expanded,
+        name,
+        priority: 0,
+        protocol: "",
+        source_address_prefix: only(&source.shown),
+        source_address_prefixes: source.shown,
         source_port_range: only(&source_ports),
         source_port_ranges: source_ports,
+    }
+}
+
+const fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "Inbound",
+        Direction::Outbound => "Outbound",
+    }
+}
+
+const fn protocol_name(protocol: RuleProtocol) -> &'static str {
+    match protocol {
+        RuleProtocol::Any => "All",
+        RuleProtocol::Tcp => "Tcp",
+        RuleProtocol::Udp => "Udp",
+        RuleProtocol::Icmp => "Icmp",
+        RuleProtocol::Esp => "Esp",
+        RuleProtocol::Ah => "Ah",
     }
 }
 
@@ -172,17 +302,21 @@ fn expansion(address: &RuleAddress, expanded: &[IpNet]) -> Option<Vec<String>> {
     matches!(address, RuleAddress::Tag(_)).then(|| texts(expanded))
 }
 
-fn tag_map(nsg: &Nsg, tags: &Tags) -> BTreeMap<String, Vec<String>> {
-    let rules = [Direction::Inbound, Direction::Outbound]
-        .into_iter()
-        .flat_map(|direction| ordered(nsg, direction));
+fn tag_map(rules: &[NamedRule<'_>], tags: &Tags) -> BTreeMap<String, Vec<String>> {
+    let fields = rules
+        .iter()
+        .flat_map(|named| [&named.rule.source, &named.rule.destination]);
+    prefixes_of_tags(fields, tags)
+}
+
+fn prefixes_of_tags<'a>(
+    fields: impl Iterator<Item = &'a RuleAddress>,
+    tags: &Tags,
+) -> BTreeMap<String, Vec<String>> {
     let mut map = BTreeMap::new();
-    for named in rules {
-        for address in [&named.rule.source, &named.rule.destination] {
-            if let RuleAddress::Tag(tag) = address {
-                map.entry(tag.clone())
-                    .or_insert_with(|| texts(tags.expand(tag).unwrap_or_default()));
-            }
+    for address in fields {
+        if let RuleAddress::Tag(tag) = address {
+            map.entry(tag.clone()).or_insert_with(|| texts(tags.expand(tag)));
         }
     }
     map

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use model::Topology;
 use model::topology::{
     ForwardedSemantics, Nic, NicIndex, Peering, PeeringIndex, PeeringState, Profile, RouteTable,
-    RouteTableIndex, Settings, Subnet, SubnetIndex, SyncLevel, Udr, UdrNextHop, Vm, VmIndex, Vnet, VnetIndex,
+    RouteTableIndex, ServiceTags, Settings, Subnet, SubnetIndex, SyncLevel, Udr, UdrNextHop, Vm, VmIndex,
+    Vnet, VnetIndex,
 };
 
 /// A lab without anything.
@@ -29,6 +30,8 @@ pub(crate) fn lab(profile: Profile) -> Topology {
         route_tables: Vec::new(),
         nsgs: Vec::new(),
         asgs: Vec::new(),
+        security_admin_configurations: Vec::new(),
+        service_tags: ServiceTags::default(),
         nics: Vec::new(),
         vms: Vec::new(),
         load_balancers: Vec::new(),
@@ -69,6 +72,7 @@ pub(crate) fn subnet(
         classic: false,
         address_space: ranges.to_vec(),
         subnets: vec![subnet],
+        flow_timeout_minutes: None,
         tun: None,
     });
     subnet
@@ -129,11 +133,13 @@ pub(crate) fn routes(topology: &mut Topology, subnet: SubnetIndex, routes: &[(&s
     let udr = |(index, (prefix, next_hop)): (usize, &(&str, UdrNextHop))| Udr {
         name: format!("r{index}"),
         prefix: prefix.parse().unwrap(),
-        next_hop: *next_hop,
+        tag: None,
+        next_hop: next_hop.clone(),
     };
     topology.route_tables.push(RouteTable {
         name: format!("rt{}", table.0),
         disable_bgp_route_propagation: false,
+        disable_peering_route: false,
         routes: routes.iter().enumerate().map(udr).collect(),
     });
     topology.subnets[subnet.0].route_table = Some(table);

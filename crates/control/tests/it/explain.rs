@@ -60,7 +60,7 @@ fn chained(profile: Profile) -> Topology {
     routes(
         &mut topology,
         SubnetIndex(1),
-        &[("10.2.0.0/16", nva), ("fd00:c::/48", nva6)],
+        &[("10.2.0.0/16", nva.clone()), ("fd00:c::/48", nva6.clone())],
     );
     routes(
         &mut topology,

@@ -65,6 +65,7 @@ fn udr(value: &Value) -> Udr {
         other => panic!("next hop type {other}"),
     };
     Udr {
+        tag: None,
         name: text(&value["name"]).to_owned(),
         prefix: text(&value["prefix"]).parse().unwrap(),
         next_hop,
@@ -107,6 +108,7 @@ fn scope(case: &Value, profile: Profile) -> Scope {
                 })
         });
     Scope {
+        disable_peering_route: false,
         profile,
         ranges: nets(&vnet["addressSpace"]),
         peerings: peerings.collect(),
@@ -174,6 +176,7 @@ fn route(value: &Value) -> Route {
     };
     Route {
         name: value["name"].as_str().map(str::to_owned),
+        tag: None,
         prefix,
         source: match text(&value["source"]) {
             "Default" => RouteSource::Default,
@@ -443,8 +446,8 @@ fn nsg_evaluation() {
         let rule = &origin.rules[usize::from(decision.rule.unwrap())];
         let decided = json!({
             "access": format!("{:?}", filtered.access),
-            "decidedBy": topology.nsgs[origin.nsg.0].name,
-            "rule": rule.split_once('/').unwrap().1,
+            "decidedBy": topology.nsgs[origin.nsg.unwrap().0].name,
+            "rule": rule.name.split_once('/').unwrap().1,
         });
         assert_eq!(decided, case["expected"], "{}", case["id"]);
     }

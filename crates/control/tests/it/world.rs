@@ -38,13 +38,7 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(crate) fn new(topology: &'a Topology, compiled: &'a Compiled) -> Self {
-        let worker = Worker::new(
-            WorkerOptions {
-                flow_capacity: 512,
-                ..WorkerOptions::default()
-            },
-            7,
-        );
+        let worker = Worker::new(WorkerOptions { flow_capacity: 512 }, 7);
         Self {
             topology,
             compiled,

@@ -49,10 +49,7 @@ fn a_connection_through_an_appliance_takes_two_of_its_flows() {
 const LIMITED: Verdict = Verdict::Drop(DropReason::FlowLimit);
 
 fn small(flow_capacity: u32) -> Lab {
-    Lab::with(WorkerOptions {
-        flow_capacity,
-        ..WorkerOptions::default()
-    })
+    Lab::with(WorkerOptions { flow_capacity })
 }
 
 /// A TCP connection from WEB to OTHER:80.

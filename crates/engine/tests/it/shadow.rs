@@ -29,7 +29,7 @@ impl Model {
         if !own && filter::outbound(snapshot, from, &key).access == Access::Deny {
             return Err(DropReason::NsgOutbound);
         }
-        let hop = route::route(snapshot, from, &key, None).outcome?;
+        let hop = route::route(snapshot, from, &key, &key, None).outcome?;
         admit::admit(snapshot, &hop, &key)?;
         let to = hop.to.unwrap();
         let there = self.known(to, key.reversed(), lab.now_ns, syn);

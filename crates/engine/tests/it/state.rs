@@ -163,12 +163,10 @@ fn packets_of_one_direction_keep_both_records() {
 
 /// Shows: NSG-19.
 #[test]
-fn tcp_idle_time_is_an_option() {
-    let options = engine::WorkerOptions {
-        flow_capacity: 64,
-        tcp_idle_ns: 30 * MINUTE,
-    };
-    let mut lab = Lab::with(options);
+fn tcp_idle_time_is_the_vnets() {
+    let mut lab = Lab::new();
+    let vnet = lab.nic(WEB).vnet;
+    lab.snapshot.vnets[vnet.index()].tcp_idle_minutes = 30;
     lab.deny_outbound(WEB);
     lab.send(OTHER, &tcp(OTHER_IP, WEB_IP, (9, 80), SYN));
     lab.pass(29 * 60);

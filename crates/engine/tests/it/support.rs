@@ -57,10 +57,7 @@ pub(crate) struct Lab {
 impl Lab {
     /// Hub and spokes, both spokes sending to each other through NVA; nothing is filtered.
     pub(crate) fn new() -> Self {
-        Self::with(WorkerOptions {
-            flow_capacity: 4096,
-            ..WorkerOptions::default()
-        })
+        Self::with(WorkerOptions { flow_capacity: 4096 })
     }
 
     pub(crate) fn with(options: WorkerOptions) -> Self {
@@ -199,6 +196,8 @@ fn fabric() -> Snapshot {
         addresses: vec![ip(address), ip(&v6(address))],
         routers: vec![ip(&router(address)), ip(&v6(&router(address)))],
         ip_forwarding: NicId(id) == NVA,
+        admin_outbound: None,
+        admin_inbound: None,
         outbound: [None; 2],
         inbound: [None; 2],
         public: vec![],
@@ -263,6 +262,7 @@ fn fabric() -> Snapshot {
         internet: Some(Internet {
             port: INTERNET,
             addresses: sorted(vec![ip(CLIENT), ip(&v6(CLIENT))]),
+            endpoint_clients: vec![],
         }),
         ..Snapshot::default()
     }
@@ -282,6 +282,7 @@ fn fabric_vnet(id: VnetId, nics: &[Nic]) -> Vnet {
     Vnet {
         generation: 1,
         ranges: vec![prefix(range), prefix(&v6(range))],
+        tcp_idle_minutes: 4,
         addresses: sorted(addresses.collect()),
         gateways: Vec::new(),
     }

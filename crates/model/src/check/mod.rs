@@ -17,6 +17,8 @@ mod peerings;
 mod ranges;
 mod routes;
 mod rule_fields;
+mod security_admin;
+mod service_endpoints;
 mod tags;
 mod vnets;
 
@@ -26,6 +28,7 @@ use names::Names;
 use crate::config::{self, Config};
 use crate::limits::{Limit, Limits};
 use crate::problems::{Problems, join};
+use crate::service_tags::ServiceTags;
 use crate::topology::{ForwardedSemantics, Profile, Settings, Topology};
 
 /// NET-13, VNET-10.
@@ -49,6 +52,8 @@ pub(crate) struct Scope<'a> {
     asgs: Names,
     gateways: Names,
     sites: Names,
+    network_groups: Names,
+    service_tags: ServiceTags,
 }
 
 /// The result is of use only when no problem was recorded.
@@ -76,16 +81,24 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
         ),
         gateways: Names::new("gateway", config.gateways.keys()),
         sites: Names::new("site", config.sites.keys()),
+        network_groups: Names::new("network group", config.network_groups.keys()),
+        service_tags: config
+            .service_tags
+            .as_ref()
+            .map_or_else(ServiceTags::default, |file| file.tags.clone()),
     };
+    topology.service_tags = scope.service_tags.clone();
     lab(config, problems);
     routes::check(&scope, &mut topology, problems);
     nsgs::check(&scope, &mut topology, problems);
     vnets::check(&scope, &mut topology, problems);
+    security_admin::check(&scope, &mut topology, problems);
     peerings::check(&scope, &mut topology, problems);
     nics::check(&scope, &mut topology, problems);
     load_balancers::check(&scope, &mut topology, problems);
     gateways::check(&scope, &mut topology, problems);
     gateways::user_routes(&topology, problems);
+    service_endpoints::distinct_clients(&topology, problems);
     expectations::check(&scope, &mut topology, problems);
     topology
 }
@@ -121,6 +134,8 @@ fn empty(config: &Config) -> Topology {
         route_tables: Vec::new(),
         nsgs: Vec::new(),
         asgs: Vec::new(),
+        security_admin_configurations: Vec::new(),
+        service_tags: ServiceTags::default(),
         nics: Vec::new(),
         vms: Vec::new(),
         load_balancers: Vec::new(),

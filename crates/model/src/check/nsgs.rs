@@ -16,7 +16,7 @@ const MOST_ASGS: usize = 3000;
 
 /// NSG-02.
 const PRIORITIES: std::ops::RangeInclusive<u16> = 100..=4096;
-const LONGEST_DESCRIPTION: usize = 140;
+pub(crate) const LONGEST_DESCRIPTION: usize = 140;
 
 /// Fills `topology.nsgs` and `topology.asgs`.
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
@@ -131,8 +131,8 @@ fn resolve(
         asgs: &rule.destination_application_security_groups,
     };
     let (source, destination) = (
-        source.resolve(&scope.asgs, problems),
-        destination.resolve(&scope.asgs, problems),
+        source.resolve(&scope.asgs, &scope.service_tags, problems),
+        destination.resolve(&scope.asgs, &scope.service_tags, problems),
     );
     one_family(&[&source, &destination], at, problems);
     SecurityRule {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::check::names::Names;
 use crate::check::tags;
 use crate::problems::{Problems, join};
+use crate::service_tags::ServiceTags;
 use crate::topology::{AsgIndex, PortRange, RuleAddress};
 use crate::values::host_bits;
 use crate::words::{closest, shown};
@@ -29,7 +30,7 @@ impl Field<'_> {
         join(self.at, &format!("{}{property}", self.side))
     }
 
-    pub(crate) fn resolve(&self, asgs: &Names, problems: &mut Problems) -> RuleAddress {
+    pub(crate) fn resolve(&self, asgs: &Names, tags: &ServiceTags, problems: &mut Problems) -> RuleAddress {
         let given = [
             self.prefix.is_some(),
             !self.prefixes.is_empty(),
@@ -53,7 +54,7 @@ impl Field<'_> {
             return self.groups(asgs, problems);
         }
         if let Some(text) = self.prefix {
-            return match address(text, &self.place("AddressPrefix"), problems) {
+            return match address(text, &self.place("AddressPrefix"), tags, problems) {
                 Some(Word::Any) | None => RuleAddress::Any,
                 Some(Word::Tag(tag)) => RuleAddress::Tag(tag),
                 Some(Word::Net(net)) => RuleAddress::Prefixes(vec![net]),
@@ -62,7 +63,7 @@ impl Field<'_> {
         if self.prefixes.is_empty() {
             RuleAddress::Any
         } else {
-            self.list(problems)
+            self.list(tags, problems)
         }
     }
 
@@ -84,7 +85,7 @@ impl Field<'_> {
     }
 
     /// Several prefixes, or one tag.
-    fn list(&self, problems: &mut Problems) -> RuleAddress {
+    fn list(&self, tags: &ServiceTags, problems: &mut Problems) -> RuleAddress {
         let at = self.place("AddressPrefixes");
         if self.prefixes.len() > MOST_ADDRESSES {
             problems.error(
@@ -96,7 +97,7 @@ impl Field<'_> {
         let mut nets = Vec::new();
         for (index, text) in self.prefixes.iter().enumerate() {
             let at = join(&at, &index.to_string());
-            match address(text, &at, problems) {
+            match address(text, &at, tags, problems) {
                 Some(Word::Net(net)) => nets.push(net),
                 Some(Word::Any) if self.prefixes.len() == 1 => return RuleAddress::Any,
                 Some(Word::Tag(tag)) if self.prefixes.len() == 1 => return RuleAddress::Tag(tag),
@@ -113,13 +114,14 @@ impl Field<'_> {
     }
 }
 
-enum Word {
+pub(crate) enum Word {
     Any,
     Tag(String),
     Net(IpNet),
 }
 
-fn address(text: &str, at: &str, problems: &mut Problems) -> Option<Word> {
+/// One address as a rule may say it.
+pub(crate) fn address(text: &str, at: &str, tags: &ServiceTags, problems: &mut Problems) -> Option<Word> {
     if text == "*" || text.eq_ignore_ascii_case("any") {
         return Some(Word::Any);
     }
@@ -133,18 +135,18 @@ fn address(text: &str, at: &str, problems: &mut Problems) -> Option<Word> {
         }
         return Some(Word::Net(net));
     }
-    if let Some(tag) = tags::canonical(text) {
-        if tags::without_addresses(&tag) {
+    if let Some(tag) = tags::canonical(text, tags) {
+        if !tags::computed(&tag) && tags.prefixes(&tag).is_empty() {
             problems.note(
                 at,
-                format!("no address of a lab belongs to the service tag {tag}"),
+                format!("no prefix of the service tag {tag} is known, so that it matches nothing"),
             );
         }
         return Some(Word::Tag(tag));
     }
     let message = format!("'{}' is no address, prefix or service tag", shown(text));
     let problem = problems.error("Sim.NSG-05", at, message);
-    match closest(text, tags::all()) {
+    match closest(text, tags::all(tags)) {
         Some(tag) => problem.help(format!("did you mean '{tag}'?")),
         None => problem
             .help("write '*', an address, a prefix such as 10.0.0.0/8, or a tag such as VirtualNetwork"),

@@ -1,9 +1,9 @@
 //! Names of service tags (NSG-05).
 
-/// The tags that have addresses in a lab (NSG-11..13).
-const OURS: &[&str] = &["VirtualNetwork", "Internet", "AzureLoadBalancer"];
+use crate::service_tags::{COMPUTED, ServiceTags};
 
-/// Azure's own services, which no lab holds. The commonest of the published list; a region may follow a dot.
+/// The commonest names of the published list, which are good words even where no data says their prefixes; a region
+/// may follow a dot.
 const SERVICES: &[&str] = &[
     "ActionGroup",
     "ApiManagement",
@@ -62,9 +62,15 @@ const SERVICES: &[&str] = &[
 ];
 
 /// The tag in Azure's spelling; None: no tag of that name is known.
-pub(crate) fn canonical(text: &str) -> Option<String> {
-    if let Some(tag) = OURS.iter().find(|tag| tag.eq_ignore_ascii_case(text)) {
-        return Some((*tag).to_owned());
+pub(crate) fn canonical(text: &str, tags: &ServiceTags) -> Option<String> {
+    let computed = || {
+        COMPUTED
+            .iter()
+            .copied()
+            .find(|tag| tag.eq_ignore_ascii_case(text))
+    };
+    if let Some(tag) = tags.spelling(text).or_else(computed) {
+        return Some(tag.to_owned());
     }
     let (service, region) = text
         .split_once('.')
@@ -81,12 +87,12 @@ pub(crate) fn canonical(text: &str) -> Option<String> {
     }
 }
 
-/// A tag that no address of a lab belongs to.
-pub(crate) fn without_addresses(tag: &str) -> bool {
-    !OURS.contains(&tag)
+/// Whether the tag follows from the lab, not from data.
+pub(crate) fn computed(tag: &str) -> bool {
+    COMPUTED.contains(&tag)
 }
 
 /// Every name, for suggestions.
-pub(crate) fn all() -> impl Iterator<Item = &'static str> {
-    OURS.iter().chain(SERVICES).copied()
+pub(crate) fn all(tags: &ServiceTags) -> impl Iterator<Item = &str> {
+    COMPUTED.iter().chain(SERVICES).copied().chain(tags.names())
 }

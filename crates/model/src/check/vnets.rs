@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::check::Scope;
 use crate::check::names::{self, LONGEST_INTERFACE, Names};
 use crate::check::ranges::{Sorted, forbidden};
+use crate::check::service_endpoints;
 use crate::config;
 use crate::endpoint::INTERNET;
 use crate::limits::Limit;
@@ -20,6 +21,9 @@ use crate::words::shown;
 
 /// A bound on what pairs of VNets cost; four subscriptions as full as VNET-10 lets them be.
 pub(crate) const MOST_VNETS_OF_A_LAB: usize = 4000;
+
+/// NSG-19.
+const FLOW_TIMEOUTS: std::ops::RangeInclusive<u8> = 4..=30;
 
 /// GW-01.
 pub(crate) const GATEWAY_SUBNET: &str = "GatewaySubnet";
@@ -44,6 +48,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
             classic: vnet.deployment_model == Some(config::DeploymentModel::Classic),
             address_space: vnet.address_space.iter().map(|cidr| cidr.0).collect(),
             subnets,
+            flow_timeout_minutes: flow_timeout(vnet, &at, problems),
             tun: vnet.tun.as_ref().map(|tun| port(tun, name, &at, problems)),
         };
         if !problems.unreadable(&at) {
@@ -80,6 +85,24 @@ fn counts(scope: &Scope<'_>, topology: &Topology, problems: &mut Problems) {
             problems.error(Limit::Subnets.code(), at, message).on_key();
         }
     }
+}
+
+/// NSG-19.
+fn flow_timeout(vnet: &config::Vnet, at: &str, problems: &mut Problems) -> Option<u8> {
+    let minutes = vnet.flow_timeout_in_minutes?;
+    let given = u8::try_from(minutes)
+        .ok()
+        .filter(|minutes| FLOW_TIMEOUTS.contains(minutes));
+    if given.is_none() {
+        problems
+            .error(
+                "Sim.NSG-19",
+                join(at, "flowTimeoutInMinutes"),
+                format!("{minutes} is not from 4 to 30"),
+            )
+            .help("give the minutes after which a quiet TCP flow is forgotten");
+    }
+    given
 }
 
 /// `West US 2` and `westus2` are the same place.
@@ -206,12 +229,6 @@ fn subnets(
                 .find(name, &join(&at, "routeTable"), problems)
                 .map(RouteTableIndex)
         });
-        if !subnet.service_endpoints.is_empty() {
-            problems.note(
-                join(&at, "serviceEndpoints"),
-                "service endpoints have no effect yet: no route is added",
-            );
-        }
         if name.eq_ignore_ascii_case(GATEWAY_SUBNET) {
             gateway_subnet(scope, nsg, route_table, &at, problems);
         }
@@ -222,7 +239,7 @@ fn subnets(
             prefixes,
             nsg,
             route_table,
-            service_endpoints: subnet.service_endpoints.clone(),
+            service_endpoints: service_endpoints::resolve(scope, &subnet.service_endpoints, &at, problems),
         });
     }
     indices
