@@ -183,3 +183,92 @@ fn inside_the_fabric_nothing_changes() {
     assert_eq!(lab.send(WEB, &bytes), to(NVA));
     assert_eq!(lab.left(0), bytes, "NET-08: not even the time to live");
 }
+
+/// Shows: NET-04.
+#[test]
+fn fragments_are_translated_like_their_first() {
+    let mut lab = Lab::new();
+    let whole = udp_with(WEB_IP, CLIENT, (9, 53), &[7; 40]);
+    let cut = |range: std::ops::Range<usize>, more| {
+        let mut bytes = [&whole[..20], &whole[20..][range.clone()]].concat();
+        let length = u16::try_from(bytes.len()).unwrap();
+        bytes[2..4].copy_from_slice(&length.to_be_bytes());
+        fragment(&bytes, u16::try_from(range.start).unwrap(), more, 7)
+    };
+    let mut together = Vec::new();
+    for piece in [cut(0..24, true), cut(24..40, true), cut(40..48, false)] {
+        assert_eq!(lab.send(WEB, &piece), TO_INTERNET);
+        let left = lab.left(0);
+        let header = etherparse::Ipv4Header::from_slice(left).unwrap().0;
+        assert_eq!(header.header_checksum, header.calc_header_checksum());
+        assert_eq!(
+            ip(&std::net::Ipv4Addr::from(header.source).to_string()),
+            ip(WEB_PUBLIC)
+        );
+        together.extend_from_slice(&left[20..]);
+    }
+    // Put together, the datagram is the one that would have left whole.
+    assert_eq!(lab.send(WEB, &whole), TO_INTERNET);
+    assert_eq!(together, lab.left(0)[20..]);
+}
+
+/// Quotes as short as they come (RFC 792: the header and eight bytes), and errors about errors.
+#[test]
+fn short_quotes_relate_and_nested_ones_do_not() {
+    let mut lab = Lab::new();
+    for (web, other) in [
+        (WEB_IP.to_owned(), OTHER_IP.to_owned()),
+        (v6(WEB_IP), v6(OTHER_IP)),
+    ] {
+        let sent = udp_with(&web, &other, (9, 53), &[7; 400]);
+        assert_eq!(lab.send(WEB, &sent), to(OTHER));
+        let header = if web.contains(':') { 40 } else { 20 };
+        assert_eq!(
+            lab.send(OTHER, &unreachable(&other, &web, &sent[..header + 8])),
+            to(WEB)
+        );
+        let short = unreachable(&other, &web, &sent[..header + 7]);
+        lab.refused(OTHER, &short, DropReason::MalformedHeader, Some(OTHER));
+        // About the error that WEB has just received: it never was part of a flow.
+        let nested = unreachable(&web, &other, &unreachable(&other, &web, &sent));
+        lab.refused(WEB, &nested, DropReason::IcmpUnrelated, Some(WEB));
+        // A flow that was, from the wrong end of it, and in the wrong direction.
+        let own = unreachable(&web, &other, &sent);
+        lab.refused(WEB, &own, DropReason::IcmpUnrelated, Some(WEB));
+        let by_third = unreachable(
+            &if web.contains(':') {
+                v6(DB_IP)
+            } else {
+                DB_IP.to_owned()
+            },
+            &web,
+            &sent,
+        );
+        lab.refused(DB, &by_third, DropReason::IcmpUnrelated, Some(DB));
+        // Related, but to nobody who has sent it.
+        let astray = unreachable(
+            &other,
+            &if web.contains(':') {
+                v6(P1_IP)
+            } else {
+                P1_IP.to_owned()
+            },
+            &sent,
+        );
+        lab.refused(OTHER, &astray, DropReason::IcmpUnrelated, Some(P1));
+    }
+    // IPv6 errors beyond unreachable: too big, time exceeded, parameter problem.
+    let (web, other) = (v6(WEB_IP), v6(OTHER_IP));
+    let sent = udp(&web, &other, (9, 54));
+    for kind in 1..=4 {
+        let error = |kind: u8| {
+            let mut bytes = unreachable(&other, &web, &sent);
+            bytes[40] = kind;
+            bytes
+        };
+        let mut lab = Lab::new();
+        lab.refused(OTHER, &error(kind), DropReason::IcmpUnrelated, Some(OTHER));
+        assert_eq!(lab.send(WEB, &sent), to(OTHER));
+        assert_eq!(lab.send(OTHER, &error(kind)), to(WEB), "type {kind}");
+    }
+}
