@@ -381,3 +381,59 @@ for s in u: s.connect(('10.1.0.4',9)); s.send(b'x')";
     lab.python("a", client);
     assert_eq!(lab.drops("FlowLimit", "a-nic"), 3);
 }
+
+/// Two VPN gateways and a tunnel of 1400 bytes.
+///
+/// Shows: NET-03, NET-04, NET-05, NET-08, NET-09.
+#[test]
+fn a_tunnel_takes_1400_bytes_and_its_gateways_show_themselves() {
+    let lab = up("ipvpn", &case("NET-03-VPN"));
+    let trace = lab.ok("one", &["traceroute", "-n", "-w", "1", "-q", "1", "10.2.0.4"]);
+    let hops: Vec<_> = trace
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
+    assert_eq!(hops, ["10.1.255.4", "10.2.255.4", "10.2.0.4"]);
+    let path = lab.ok("one", &["tracepath", "-n", "10.2.0.4"]);
+    assert!(path.contains("pmtu 1400 hops 3"), "{path}");
+
+    let ping = |arguments: &[&str]| {
+        lab.exec(
+            "two",
+            &[&["ping", "-c", "1", "-W", "2"], arguments, &["10.1.0.4"]].concat(),
+        )
+    };
+    let most = ping(&["-M", "do", "-s", "1372"]);
+    assert!(most.stdout.contains("ttl=62"), "{most:?}");
+    let told = ping(&["-M", "do", "-s", "1373"]);
+    assert!(
+        told.stdout.contains("From 10.2.255.4") && told.stdout.contains("mtu = 1400"),
+        "{told:?}"
+    );
+    assert_eq!(lab.drops("TooBig", "two-nic"), 1);
+    lab.ok("two", &["ip", "route", "flush", "cache"]);
+    let cut = ping(&["-M", "dont", "-s", "8000"]);
+    assert_eq!(cut.code, 0, "{cut:?}");
+
+    let serving = lab.serve("two", SINK);
+    let sent = lab.python("one", &source("10.2.0.4"));
+    let (sent, mss) = sent.trim().rsplit_once('\n').unwrap();
+    assert_eq!(
+        (serving.end().trim(), mss),
+        (sent, "1338"),
+        "1350 less the time stamps"
+    );
+    lab.serve(
+        "two",
+        "import subprocess; subprocess.Popen(['iperf3','-s','-1','-D']).wait(); print('ready')",
+    )
+    .end();
+    let ran = lab.exec("one", &["iperf3", "-c", "10.2.0.4", "-t", "2", "-J"]);
+    let speed: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(
+        speed["end"]["sum_received"]["bytes"].as_u64().unwrap() > 1 << 20,
+        "{ran:?}"
+    );
+    assert_eq!(lab.drops("TooBig", "one-nic"), 1, "tracepath's, none of TCP");
+}

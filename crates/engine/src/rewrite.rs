@@ -1,5 +1,5 @@
 //! Step 9: what is changed in a packet: addresses at the Internet edge, 1:1, the address and port of a load balancer
-//! (LB-01), and the time to live at gateways; the fabric itself changes nothing (NET-08).
+//! (LB-01), and the time to live and MSS at gateways; the fabric itself changes nothing (NET-08).
 //! Reads: the hop. Writes: addresses, ports, time to live and checksums of the packet.
 //! Ends with: `TtlExpired`, `TooBig`.
 
@@ -10,6 +10,9 @@ use crate::pipeline::Arrival;
 use crate::reason::DropReason;
 use crate::route::{Hop, PATH_MTU};
 use crate::snapshot::{NicId, Snapshot};
+
+/// NET-05: a VPN gateway lowers the MSS of connections through its tunnels of 1400 bytes to 1350.
+const TUNNEL_MSS_BELOW_MTU: u16 = 50;
 
 /// Addresses (128-bit form) and ports to put in place of a packet's own. Default: none, the packet passes untouched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +57,7 @@ impl Rewrite {
 }
 
 /// Compares a packet, or the segments of a super-packet, with the path MTU, puts the hop's addresses into it and takes off
-/// its time to live what gateways take. Returns the size of the fragments it has to travel in, if it has to.
+/// its time to live and MSS what gateways take. Returns the size of the fragments it has to travel in, if it has to.
 pub(crate) fn rewrite(
     errors: &mut Errors,
     arrival: &Arrival<'_>,
@@ -73,6 +76,9 @@ pub(crate) fn rewrite(
     };
     for _ in hop.gateways.passed() {
         edit::decrement_ttl(packet, headers);
+    }
+    if hop.narrowed_by.is_some() {
+        edit::clamp_mss(packet, headers, hop.mtu - TUNNEL_MSS_BELOW_MTU);
     }
     if !hop.rewrite.is_none() {
         readdress(packet, headers, hop);

@@ -1,4 +1,4 @@
-//! Edits in place: addresses, ports and time to live, with every checksum that covers them kept right.
+//! Edits in place: addresses, ports, time to live and MSS, with every checksum that covers them kept right.
 //!
 //! *Reads* `Headers` of the same packet. *Writes* its bytes. *Ends with* nothing: a packet that was parsed can be edited.
 //!
@@ -101,6 +101,35 @@ pub fn set_quoted_address(packet: &mut Packet, headers: &Headers, side: Side, ad
     }
 }
 
+/// Lowers the maximum segment size that a TCP SYN announces to `most`; nothing happens to one that announces less or
+/// none, nor to any other packet.
+pub fn clamp_mss(packet: &mut Packet, headers: &Headers, most: u16) {
+    const SYN: u8 = 2;
+    let later = matches!(headers.fragment, Fragment::Later { .. });
+    if headers.protocol != Protocol::TCP || headers.tcp_flags & SYN == 0 || later {
+        return;
+    }
+    let partial = packet.vnet.needs_checksum();
+    let bytes = packet.bytes_mut();
+    let tcp = usize::from(headers.transport_offset);
+    let Some(at) = mss_offset(bytes.get(tcp..).unwrap_or_default()) else {
+        return;
+    };
+    let lower = |announced: u16| announced.min(most);
+    let Some((old, new)) = patch(bytes, tcp + at, lower) else {
+        return;
+    };
+    // A partial checksum covers no options. In a sum, a field at an odd offset counts with its bytes swapped.
+    if let (false, Some(checksum)) = (partial, headers.transport_checksum_offset()) {
+        let (old, new) = if at % 2 == 0 {
+            (old, new)
+        } else {
+            (old.swap_bytes(), new.swap_bytes())
+        };
+        update_transport(bytes, checksum, headers.protocol, change16(old, new), false);
+    }
+}
+
 /// Takes one off the time to live or hop limit; false, and nothing changed, when it is already at most one.
 pub fn decrement_ttl(packet: &mut Packet, headers: &Headers) -> bool {
     let bytes = packet.bytes_mut();
@@ -126,6 +155,22 @@ pub fn decrement_ttl(packet: &mut Packet, headers: &Headers) -> bool {
         );
         patch(bytes, IPV4_CHECKSUM, |field| update(field, change));
         true
+    }
+}
+
+/// Where the value of the MSS option lies in a TCP header (RFC 9293 3.2).
+fn mss_offset(tcp: &[u8]) -> Option<usize> {
+    const FIXED: usize = 20;
+    let length = usize::from(tcp.get(12)? >> 4) * 4;
+    let options = tcp.get(..length)?;
+    let mut at = FIXED;
+    loop {
+        match *options.get(at)? {
+            0 => return None,
+            1 => at += 1,
+            2 if options.get(at + 1) == Some(&4) && at + 4 <= length => return Some(at + 2),
+            _ => at += usize::from(*options.get(at + 1).filter(|&&length| length >= 2)?),
+        }
     }
 }
 

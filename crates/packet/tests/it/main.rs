@@ -7,6 +7,7 @@ mod support;
 mod edit;
 mod fragment;
 mod hostile;
+mod mss;
 mod offload;
 mod parse;
 mod split;
