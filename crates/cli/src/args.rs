@@ -21,7 +21,7 @@ const FILE_HELP: &str = "A lab file, a directory with one *.vnet.yaml, or `-` fo
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 success, 1 failure, 2 usage, 3 not found, 4 an expectation failed, 5 this machine \
-                  cannot run labs (see `peerlane doctor`).\n\n\
+                  cannot run labs (see `peerlane doctor`), 6 a plan has changes.\n\n\
                   A first lab:\n  peerlane up examples/hub-spoke.vnet.yaml --detach\n  \
                   peerlane exec client -- ping -c 3 10.2.0.4\n  peerlane explain client web --port 8080\n  peerlane down"
 )]
@@ -116,6 +116,29 @@ pub(crate) enum Command {
                             peerlane test examples/hub-spoke.vnet.yaml --static\n  \
                             peerlane test examples/hub-spoke.vnet.yaml --all-pairs")]
     Test(TestArgs),
+    /// Say what a lab file would change in a lab: its objects, and the flows whose verdict or path would be another.
+    ///
+    /// Of a running lab the flows under way count too: rules have no say in them, since state lets them pass.
+    #[command(
+        after_help = "Examples:\n  peerlane plan hub-spoke new.vnet.yaml\n  \
+                            peerlane plan old.vnet.yaml new.vnet.yaml --detailed-exitcode",
+        allow_missing_positional = true
+    )]
+    Plan(PlanArgs),
+    /// Make a running lab what a lab file says, without taking it down.
+    ///
+    /// All of it or nothing. Flows that the change does not concern lose no packet.
+    #[command(
+        after_help = "Examples:\n  peerlane apply hub-spoke new.vnet.yaml\n  \
+                            peerlane apply hub-spoke new.vnet.yaml --dry-run",
+        allow_missing_positional = true
+    )]
+    Apply(ApplyArgs),
+    /// Write a lab back as a lab file.
+    ///
+    /// Of a running lab: what it is now, with the states of its peerings.
+    #[command(after_help = "Example:\n  peerlane export hub-spoke > now.vnet.yaml")]
+    Export(ExportArgs),
     /// Try what labs need on this machine; say what is missing and what to do.
     #[command(after_help = "Example:\n  peerlane doctor")]
     Doctor,
@@ -277,6 +300,34 @@ pub(crate) struct TestArgs {
     pub(crate) all_pairs: bool,
     #[command(flatten)]
     pub(crate) io: IoArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
+    #[arg(help = FILE_HELP)]
+    pub(crate) file: String,
+    /// Exit with 6 when something would change.
+    #[arg(long)]
+    pub(crate) detailed_exitcode: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// The running lab; may be left out when exactly one runs.
+    pub(crate) lab: Option<String>,
+    #[arg(help = FILE_HELP)]
+    pub(crate) file: String,
+    /// Only say what would change.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,8 @@ pub(crate) mod exit {
     pub(crate) const NOT_FOUND: u8 = 3;
     pub(crate) const EXPECTATION: u8 = 4;
     pub(crate) const MACHINE: u8 = 5;
+    /// `plan --detailed-exitcode`: the plan has changes.
+    pub(crate) const CHANGES: u8 = 6;
     /// `exec`: peerlane itself failed.
     pub(crate) const EXEC_FAILED: u8 = 125;
 }

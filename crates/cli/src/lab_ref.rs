@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use daemon::api::LabState;
 use daemon::{Client, ClientError, Listed, UpError};
-use model::{Errors, Loaded, Source, Topology};
+use model::{Config, Errors, Loaded, Source, Topology};
 
 use crate::diagnostics;
 use crate::failure::{Failure, exit};
@@ -27,6 +27,7 @@ pub(crate) enum LabRef {
 /// A lab to ask about.
 #[derive(Debug)]
 pub(crate) struct Lab {
+    pub(crate) config: Config,
     pub(crate) topology: Topology,
     pub(crate) text: String,
     /// Absolute; None for standard input.
@@ -76,6 +77,7 @@ impl Lab {
             .ok()
             .filter(|_| file != "-");
         Ok(Self {
+            config: loaded.config,
             topology: loaded.topology,
             text: loaded.text,
             path,
@@ -92,6 +94,7 @@ impl Lab {
         })
         .map_err(|errors| refused(&errors))?;
         Ok(Self {
+            config: loaded.config,
             topology: loaded.topology,
             text: loaded.text,
             path: None,

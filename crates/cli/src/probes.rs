@@ -105,8 +105,8 @@ impl Question {
         ipv6: Option<bool>,
     ) -> Result<Self, Failure> {
         let (sender, receiver) = ends;
-        let from = name(topology, sender);
-        let to = name(topology, receiver);
+        let from = topology.endpoint_name(sender);
+        let to = topology.endpoint_name(receiver);
         let sources = own_addresses(topology, sender);
         let destinations = match receiver {
             // The Internet knows a NIC by its public address only.
@@ -285,23 +285,6 @@ pub(crate) fn send_all(
     let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
     answers.sort_by_key(|(position, _)| *position);
     answers.into_iter().map(|(_, answer)| answer).collect()
-}
-
-/// How people call an endpoint: a VM for its first NIC, else the NIC, the address or `internet`.
-pub(crate) fn name(topology: &Topology, endpoint: &Endpoint) -> String {
-    match endpoint {
-        Endpoint::Nic(index) => {
-            let nic = &topology.nics[index.0];
-            let vm = nic
-                .vm
-                .map(|vm| &topology.vms[vm.0])
-                .filter(|vm| vm.nics.first() == Some(index));
-            vm.map_or_else(|| nic.name.clone(), |vm| vm.name.clone())
-        }
-        Endpoint::Address(address) => address.to_string(),
-        Endpoint::Internet => "internet".to_owned(),
-        Endpoint::Site(site) => topology.sites[site.0].name.clone(),
-    }
 }
 
 fn own_addresses(topology: &Topology, endpoint: &Endpoint) -> Vec<IpAddr> {

@@ -7,6 +7,7 @@
 
 mod ip;
 mod lifecycle;
+mod live;
 mod meter;
 mod offline;
 mod programs;

@@ -113,6 +113,18 @@ pub struct LabFile {
     pub text: String,
 }
 
+/// `POST /v1/apply`: what the lab is to become; answered with [`control::Plan`].
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// Where the text comes from, for people; `-` for standard input.
+    pub file: String,
+    pub text: String,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// `POST /v1/probe`: one packet exchange between real sockets. Names are resolved by the client:
 /// only namespaces and addresses are left here.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -173,6 +185,12 @@ pub enum ProbeOutcome {
 /// The body of every answer that is not 2xx.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct ErrorBody {
-    /// What went wrong and what to do.
+    /// What went wrong.
     pub message: String,
+    /// ARM's code of a refused change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }

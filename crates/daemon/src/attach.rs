@@ -1,7 +1,7 @@
 //! Getting hold of a lab's namespaces and TUNs: new ones, or those that a keeper holds since an earlier daemon.
 
 use lab::run_dir::DaemonLock;
-use lab::{Keeper, LabSpec, RunDir};
+use lab::{HeldLab, Keeper, LabSpec, RunDir};
 use port::Queue;
 
 use crate::ports::{self, Opened, Opening, Ports};
@@ -16,16 +16,15 @@ pub(crate) struct Attached {
     pub(crate) ports: Ports,
     /// By worker and port; the workers take them.
     pub(crate) queues: Vec<Vec<Queue>>,
-    #[expect(dead_code, reason = "ports that are opened later come with `apply`")]
     pub(crate) opening: Opening,
-    /// Made by this process, which undoes it when something fails; else adopted.
-    pub(crate) fresh: bool,
+    /// What was adopted. None: made by this process, which undoes it when something fails.
+    pub(crate) held: Option<HeldLab>,
 }
 
-/// Adopts the lab of this run directory if its keeper lives, else makes it.
+/// Adopts the lab of this run directory, whatever it has become, if its keeper lives; else makes `spec`.
 ///
 /// # Errors
-/// What could not be made, and nothing is left of it; or the keeper holds another lab than `spec`, and goes on.
+/// What could not be made, and nothing is left of it; or the keeper does not hold a whole lab, and goes on.
 pub(crate) fn attach(
     run_dir: RunDir,
     lock: DaemonLock,
@@ -37,12 +36,11 @@ pub(crate) fn attach(
             if !lab::rootless::privileged() {
                 keeper.join_user_namespace()?;
             }
-            match keeper.spec()? {
-                Some(held) if held == *spec => {
-                    let opened = ports::adopt(spec, &mut keeper)?;
-                    return Ok(Attached::new(run_dir, lock, keeper, opened, opening, false));
+            match keeper.lab()? {
+                Some(held) => {
+                    let opened = ports::adopt(&held.spec, &mut keeper)?;
+                    return Ok(Attached::new(run_dir, lock, keeper, opened, opening, Some(held)));
                 }
-                Some(_) => return Err(other_lab(spec)),
                 // The daemon died while it made the lab.
                 None => {
                     keeper.stop()?;
@@ -63,7 +61,7 @@ impl Attached {
         keeper: Keeper,
         opened: Opened,
         opening: Opening,
-        fresh: bool,
+        held: Option<HeldLab>,
     ) -> Self {
         Self {
             run_dir,
@@ -72,7 +70,7 @@ impl Attached {
             ports: opened.ports,
             queues: opened.queues,
             opening,
-            fresh,
+            held,
         }
     }
 
@@ -109,7 +107,7 @@ fn make(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, opening: Opening) -> 
         Ok(opened) => (opened, None),
         Err(error) => (Opened::default(), Some(error)),
     };
-    let attached = Attached::new(run_dir, lock, keeper, opened, opening, true);
+    let attached = Attached::new(run_dir, lock, keeper, opened, opening, None);
     let Some(error) = failed else {
         return Ok(attached);
     };
@@ -117,14 +115,4 @@ fn make(run_dir: RunDir, lock: DaemonLock, spec: &LabSpec, opening: Opening) -> 
         tracing::error!("undo: {left}");
     }
     Err(error)
-}
-
-fn other_lab(spec: &LabSpec) -> UpError {
-    let name = &spec.name;
-    UpError::failed(format!(
-        "lab {name} still runs without its daemon, with other VMs or addresses than this file has"
-    ))
-    .with_remedy(format!(
-        "`peerlane down {name}` first, or use the file it was started from"
-    ))
 }

@@ -9,6 +9,7 @@ use model::Topology;
 
 use crate::attach::Attached;
 use crate::running::{Current, Lab};
+use crate::up::UpError;
 
 /// A burst takes well under a millisecond; a worker this late does not run at all.
 const RETIRE: Duration = Duration::from_secs(5);
@@ -23,6 +24,12 @@ pub(crate) struct Hands(Mutex<Option<Attached>>);
 pub(crate) enum ChangeError {
     #[error("the lab is being taken down")]
     Down,
+    /// A rule of the specification forbids it.
+    #[error("{0}")]
+    Refused(#[from] model::change::Refusal),
+    /// This machine, or a running lab, cannot.
+    #[error("{0}")]
+    Failed(#[from] UpError),
 }
 
 impl Hands {
@@ -36,7 +43,7 @@ impl Hands {
         self.lock().take()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Attached>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Attached>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,7 +71,7 @@ impl Lab {
     }
 
     /// Makes `next` what forwards. Returns its generation.
-    fn publish(&self, next: Current) -> u64 {
+    pub(crate) fn publish(&self, next: Current) -> u64 {
         let snapshot = Arc::clone(&next.generation.snapshot);
         let generation = snapshot.generation;
         // Kept until no worker reads its tables, so that none has to free them.
@@ -82,7 +89,7 @@ impl Lab {
 }
 
 /// The tables of a changed topology.
-fn next(present: &Generation, topology: Topology) -> Generation {
+pub(crate) fn next(present: &Generation, topology: Topology) -> Generation {
     let compiled = control::compile(&topology, present.snapshot.generation + 1);
     present.next(Arc::new(topology), compiled)
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control::Plan;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
@@ -11,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Drop, ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, ProbeResult, State};
+use crate::api::{
+    ApplyRequest, Drop, ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, ProbeResult, State,
+};
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
 const BODY_LIMIT: usize = 64 << 20;
@@ -35,8 +38,8 @@ pub enum ClientError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The daemon refused; its own words.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.message)]
+    Refused(ErrorBody),
 }
 
 impl Client {
@@ -104,6 +107,14 @@ impl Client {
         self.call(Method::POST, "/v1/probe", request)
     }
 
+    /// Makes the lab what a file says, or with `dry_run` says what that would change.
+    ///
+    /// # Errors
+    /// See [`Client::state`]; refused also where a rule forbids it or the file is not valid.
+    pub fn apply(&self, request: &ApplyRequest) -> Result<Plan, ClientError> {
+        self.call(Method::POST, "/v1/apply", request)
+    }
+
     /// Takes the lab down; answers when nothing is left of it.
     ///
     /// # Errors
@@ -143,11 +154,12 @@ impl Client {
         if success {
             return serde_json::from_slice(&bytes).map_err(|error| broken(error.into()));
         }
-        let message = serde_json::from_slice::<ErrorBody>(&bytes).map_or_else(
-            |_| String::from_utf8_lossy(&bytes).into_owned(),
-            |body| body.message,
-        );
-        Err(ClientError::Refused(message))
+        let body = serde_json::from_slice::<ErrorBody>(&bytes).unwrap_or_else(|_| ErrorBody {
+            message: String::from_utf8_lossy(&bytes).into_owned(),
+            code: None,
+            help: None,
+        });
+        Err(ClientError::Refused(body))
     }
 }
 

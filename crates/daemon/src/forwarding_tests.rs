@@ -44,7 +44,7 @@ fn bring_up(text: &str, io: Io, workers: usize) -> Arc<Lab> {
         name: String::from("test"),
         text: text.to_owned(),
     };
-    let topology = model::load(source).unwrap().topology;
+    let model::Loaded { topology, config, .. } = model::load(source).unwrap();
     let spec = LabSpec::of(&topology).unwrap();
     let mut opened = Opened::default();
     for wanted in &spec.namespaces {
@@ -75,6 +75,7 @@ fn bring_up(text: &str, io: Io, workers: usize) -> Arc<Lab> {
     };
     let current = Current {
         file,
+        config: Arc::new(config),
         spec,
         generation,
         ports: opened.ports,

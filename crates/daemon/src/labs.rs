@@ -72,8 +72,8 @@ pub fn down(name: &str) -> Result<(), UpError> {
 fn foreign_namespaces(name: &str) -> Vec<(NamespaceSpec, Namespace)> {
     let held = || {
         let mut keeper = Keeper::connect(&RunDir::open(name)?)?;
-        let spec = keeper.spec()?;
-        let namespaces = spec.into_iter().flat_map(|spec| spec.namespaces);
+        let held = keeper.lab()?;
+        let namespaces = held.into_iter().flat_map(|held| held.spec.namespaces);
         let foreign = namespaces.filter(|namespace| namespace.place != Place::Lab);
         foreign
             .map(|wanted| {

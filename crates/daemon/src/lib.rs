@@ -1,16 +1,19 @@
 //! Workers, publish and retire, the control socket.
 
 pub mod api;
+mod apply;
 mod attach;
 mod bird;
 mod change;
 pub mod client;
+mod declared;
 mod ends;
 mod exchange;
 #[cfg(test)]
 mod forwarding_tests;
 pub mod labs;
 mod log;
+mod machines;
 mod ports;
 mod probe;
 mod process;

@@ -96,17 +96,22 @@ impl Ports {
 
 impl Opened {
     pub(crate) fn push(&mut self, namespace: &str, device: Device) {
-        self.ports.devices.push(PortDevice {
-            namespace: namespace.to_owned(),
-            interface: device.name.clone(),
-            offloads: device.offloads,
-        });
+        self.ports.devices.push(device_of(namespace, &device));
         for (worker, queue) in device.into_queues().into_iter().enumerate() {
             if self.queues.len() <= worker {
                 self.queues.push(Vec::new());
             }
             self.queues[worker].push(queue);
         }
+    }
+}
+
+/// What is to be known of a device.
+pub(crate) fn device_of(namespace: &str, device: &Device) -> PortDevice {
+    PortDevice {
+        namespace: namespace.to_owned(),
+        interface: device.name.clone(),
+        offloads: device.offloads,
     }
 }
 
@@ -170,7 +175,10 @@ fn open_one(
 }
 
 /// In the calling thread's namespace.
-fn open_device(interface: &str, opening: Opening) -> Result<Device, UpError> {
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_device(interface: &str, opening: Opening) -> Result<Device, UpError> {
     let opened = match opening.io {
         Io::Vnet => Device::open(interface, opening.workers, Offloads::Uso),
         Io::Plain => port::plain::open(interface),

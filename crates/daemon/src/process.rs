@@ -10,7 +10,6 @@ use std::time::Duration;
 use control::Generation;
 use engine::WorkerOptions;
 use lab::{LabSpec, RunDir};
-use model::Topology;
 use port::Offloads;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
@@ -26,7 +25,7 @@ use crate::running::{self, Current, Lab};
 use crate::server::{self, Server, Stop};
 use crate::up::{Io, Readiness, Running, UpError, UpOptions};
 use crate::worker::Workers;
-use crate::{labs, log};
+use crate::{declared, labs, log};
 
 /// The control socket in the run directory.
 pub(crate) const SOCKET: &str = "api.sock";
@@ -119,13 +118,11 @@ pub fn main() -> u8 {
 /// # Errors
 /// It did not come up, and nothing is left of it; or something of it could not be taken down.
 pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<()>) -> Result<(), UpError> {
-    let source = model::Source::Text {
-        name: orders.file.clone(),
+    let given = LabFile {
+        file: orders.file.clone(),
         text: orders.text.clone(),
     };
-    let loaded = model::load(source)
-        .map_err(|_| UpError::failed("the lab file is not valid; `peerlane validate` says why"))?;
-    let spec = LabSpec::of(&loaded.topology)?;
+    let spec = LabSpec::of(&declared::load(&given)?.topology)?;
     let (run_dir, lock) = RunDir::create(&spec.name)?;
     // From here on a signal ends the lab in order, once it is up. None of this starts a thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -145,9 +142,8 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<
         // Only real root may write /run/netns, and a private copy may share its name with a lab that runs.
         named: orders.mode != Mode::Private && lab::rootless::privileged() && !running::in_user_namespace(),
     };
-    let result = attach(run_dir, lock, &spec, opening).and_then(|attached| {
-        runtime.block_on(serve(orders, loaded.topology, spec, attached, ends, announce))
-    });
+    let result = attach(run_dir, lock, &spec, opening)
+        .and_then(|attached| runtime.block_on(serve(orders, given, spec, attached, ends, announce)));
     if let Some(state_dir) = private.as_deref().and_then(Path::parent) {
         // It was made for this lab alone. Whoever made it does the same, unless it was killed.
         let _ = std::fs::remove_dir(state_dir);
@@ -158,18 +154,18 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<
 /// Forwards until the end of the lab.
 async fn serve(
     orders: Orders,
-    topology: Topology,
+    given: LabFile,
     spec: LabSpec,
     mut attached: Attached,
     ends: Ends,
     announce: impl FnOnce(&Running) -> io::Result<()>,
 ) -> Result<(), UpError> {
-    let forwarding = forward(&orders, topology, &spec, &mut attached).await;
+    let forwarding = forward(&orders, &given, &spec, &mut attached).await;
     let (lab, control) = match forwarding {
         Ok(forwarding) => forwarding,
         Err(error) => {
             // An adopted lab's programs go on, and `up` may be tried again.
-            if attached.fresh
+            if attached.held.is_none()
                 && let Err(left) = attached.dismantle(&spec)
             {
                 tracing::error!("undo: {left}");
@@ -182,7 +178,7 @@ async fn serve(
         name: lab.name.clone(),
         pid: std::process::id(),
         socket: attached.run_dir.file(SOCKET),
-        notes: notes(&lab),
+        notes: notes(&lab, &given),
     });
     let Control { server, mut stops } = control;
     let keeper = attached.keeper.liveness().try_clone_to_owned();
@@ -210,12 +206,18 @@ async fn serve(
 /// Starts what moves packets and answers questions, then the lab's programs.
 async fn forward(
     orders: &Orders,
-    topology: Topology,
+    given: &LabFile,
     spec: &LabSpec,
     attached: &mut Attached,
 ) -> Result<(Arc<Lab>, Control), UpError> {
-    let compiled = control::compile(&topology, FIRST_GENERATION);
-    let generation = Generation::first(Arc::new(topology), compiled);
+    // What an earlier daemon made, and perhaps changed, goes on as it was.
+    let (spec, file) = match &attached.held {
+        Some(held) => (&held.spec, declared::held(held)?),
+        None => (spec, given.clone()),
+    };
+    let loaded = declared::load(&file)?;
+    let compiled = control::compile(&loaded.topology, FIRST_GENERATION);
+    let generation = Generation::first(Arc::new(loaded.topology), compiled);
     let ports = attached.ports.clone();
     let mut queues = std::mem::take(&mut attached.queues);
     let wanted = generation.provenance.ports.len();
@@ -234,11 +236,12 @@ async fn forward(
     if !published.retired(FIRST_GENERATION, WORKERS_START) {
         return Err(UpError::failed("the workers do not begin to forward"));
     }
+    let fresh = attached.held.is_none();
+    let held = declared::hold(&file, spec)?;
+    let named = file.file.clone();
     let current = Current {
-        file: LabFile {
-            file: orders.file.clone(),
-            text: orders.text.clone(),
-        },
+        file,
+        config: Arc::new(loaded.config),
         spec: spec.clone(),
         generation,
         ports,
@@ -247,14 +250,14 @@ async fn forward(
     let run_dir = &attached.run_dir;
     let listener =
         server::listen(&run_dir.file(SOCKET)).map_err(|error| cannot("open the control socket", &error))?;
-    labs::remember(run_dir, &orders.file).map_err(|error| cannot("write to the run directory", &error))?;
-    if attached.fresh {
+    labs::remember(run_dir, &named).map_err(|error| cannot("write to the run directory", &error))?;
+    if fresh {
         for namespace in &spec.namespaces {
             for command in &namespace.run {
                 attached.keeper.spawn(&namespace.name, command)?;
             }
         }
-        attached.keeper.hold_spec(spec)?;
+        attached.keeper.hold_lab(&held)?;
     }
     let (sender, stops) = mpsc::channel(1);
     let server = Server::start(listener, Arc::clone(&lab), sender);
@@ -273,15 +276,22 @@ fn take_down(lab: &Lab) -> Result<(), UpError> {
     attached.dismantle(&current.spec)
 }
 
-fn notes(lab: &Lab) -> Vec<String> {
+fn notes(lab: &Lab, given: &LabFile) -> Vec<String> {
     let current = lab.current();
+    let mut notes = Vec::new();
     let least = current.ports.devices.iter().map(|device| device.offloads).min();
-    match least {
-        Some(least) if lab.io == Io::Vnet && least < Offloads::Uso => vec![format!(
+    if let Some(least) = least.filter(|least| lab.io == Io::Vnet && *least < Offloads::Uso) {
+        notes.push(format!(
             "this kernel's TUN takes offloads up to {least} only; large transfers are slower than they could be"
-        )],
-        _ => Vec::new(),
+        ));
     }
+    if current.file.text != given.text {
+        notes.push(format!(
+            "lab {name} goes on as it was when its daemon ended; `peerlane apply {name} FILE` makes it what a file says",
+            name = lab.name
+        ));
+    }
+    notes
 }
 
 fn cannot(what: &str, error: &io::Error) -> UpError {

@@ -12,6 +12,7 @@ use control::compile::PortOwner;
 use engine::snapshot::NicId;
 use engine::stats::Stats;
 use lab::{LabSpec, Namespace};
+use model::Config;
 use packet::Protocol;
 use packet::key::unmapped;
 
@@ -39,7 +40,10 @@ pub(crate) struct Lab {
 /// What the lab is at present. A change replaces it as a whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Current {
+    /// Declares what runs.
     pub(crate) file: LabFile,
+    /// What the file says; all of `generation` follows from it.
+    pub(crate) config: Arc<Config>,
     pub(crate) spec: LabSpec,
     pub(crate) generation: Generation,
     /// As the spec and [`control::compile::Provenance::ports`] count them.
@@ -204,7 +208,7 @@ impl Lab {
 
 impl Current {
     /// Records of a NIC that is gone wait for their end and pass nothing.
-    fn living_nic(&self, nic: NicId) -> Option<String> {
+    pub(crate) fn living_nic(&self, nic: NicId) -> Option<String> {
         let index = self.generation.nic_index(nic)?;
         Some(self.generation.topology.nics[index.0].name.clone())
     }

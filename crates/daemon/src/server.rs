@@ -16,12 +16,15 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::api::{ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, State};
+use crate::api::{ApplyRequest, ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, State};
+use crate::change::ChangeError;
 use crate::running::Lab;
 use crate::{api, probe};
 
 /// The largest request body: a probe is some hundred bytes.
 const BODY_LIMIT_BYTES: usize = 64 << 10;
+/// The largest lab file, escaped: as the orders of a daemon.
+const LAB_LIMIT_BYTES: usize = 64 << 20;
 /// A client that says nothing for so long is gone.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once; more wait to be accepted.
@@ -47,7 +50,7 @@ struct Shared {
 
 /// An answer that is not 2xx.
 #[derive(Debug)]
-struct Refusal(StatusCode, String);
+struct Refusal(StatusCode, ErrorBody);
 
 /// Makes the socket, for its owner alone.
 ///
@@ -134,13 +137,14 @@ fn router(shared: Shared) -> Router {
         .route("/v1/meter", get(meter))
         .route("/v1/lab", get(lab_file))
         .route("/v1/probe", post(run_probe))
+        .route(
+            "/v1/apply",
+            post(apply).layer(DefaultBodyLimit::max(LAB_LIMIT_BYTES)),
+        )
         .route("/v1/stop", post(stop))
-        .fallback(|| async { Refusal(StatusCode::NOT_FOUND, String::from("no such resource")) })
+        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such resource") })
         .method_not_allowed_fallback(|| async {
-            Refusal(
-                StatusCode::METHOD_NOT_ALLOWED,
-                String::from("this resource has no such method"),
-            )
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .with_state(shared)
@@ -176,18 +180,52 @@ async fn run_probe(
 ) -> Response {
     let request = match request {
         Ok(Json(request)) => request,
-        Err(rejection) => return Refusal(rejection.status(), rejection.body_text()).into_response(),
+        Err(rejection) => return Refusal::new(rejection.status(), rejection.body_text()).into_response(),
     };
     match probe::probe(&shared.lab, request).await {
         Ok(result) => Json(result).into_response(),
-        Err(message) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, message).into_response(),
+        Err(message) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message).into_response(),
+    }
+}
+
+async fn apply(
+    Extract(shared): Extract<Shared>,
+    request: Result<Json<ApplyRequest>, JsonRejection>,
+) -> Response {
+    let ApplyRequest { file, text, dry_run } = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return Refusal::new(rejection.status(), rejection.body_text()).into_response(),
+    };
+    let flows: Vec<_> = shared.lab.workers.flows().await.into_iter().flatten().collect();
+    let (sender, receiver) = oneshot::channel();
+    let (lab, file) = (shared.lab, LabFile { file, text });
+    // Namespaces and TUNs take their time, and questions are answered meanwhile.
+    let started = std::thread::Builder::new()
+        .name(String::from("change"))
+        .spawn(move || {
+            let done = match dry_run {
+                true => lab.plan(&file, &flows),
+                false => lab.apply(&file, &flows),
+            };
+            // Whoever asked may have gone; the change is made or not, as a whole.
+            let _ = sender.send(done);
+        });
+    let failed = |message: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response();
+    if let Err(error) = started {
+        return failed(format!("cannot start a thread: {error}"));
+    }
+    match receiver.await {
+        Ok(Ok(plan)) => Json(plan).into_response(),
+        Ok(Err(error)) => Refusal::from(error).into_response(),
+        Err(_) => failed(String::from(
+            "the change ended without a result; the log says why",
+        )),
     }
 }
 
 async fn stop(Extract(shared): Extract<Shared>) -> Response {
     let (sender, receiver) = oneshot::channel();
-    let refused =
-        |message: &str| Refusal(StatusCode::INTERNAL_SERVER_ERROR, message.to_owned()).into_response();
+    let refused = |message: &str| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response();
     if shared.stop.send(sender).await.is_err() {
         return refused("the lab is being taken down already");
     }
@@ -198,9 +236,32 @@ async fn stop(Extract(shared): Extract<Shared>) -> Response {
     }
 }
 
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let body = ErrorBody {
+            message: message.into(),
+            code: None,
+            help: None,
+        };
+        Self(status, body)
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        let refused = Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
+        let (message, code, help) = match error {
+            ChangeError::Refused(refusal) => (refusal.message, Some(refusal.code.to_owned()), refusal.help),
+            ChangeError::Failed(error) => (error.message, None, error.remedy),
+            ChangeError::Down => return refused,
+        };
+        Self(refused.0, ErrorBody { message, code, help })
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self(status, message) = self;
-        (status, Json(ErrorBody { message })).into_response()
+        let Self(status, body) = self;
+        (status, Json(body)).into_response()
     }
 }

@@ -36,7 +36,18 @@ pub(crate) enum Ask {
     Flows(oneshot::Sender<Vec<Flow>>),
     /// By port: does it still forward.
     Alive(oneshot::Sender<Vec<bool>>),
+    /// Answered with what was closed, to be dropped elsewhere: the end of a TUN takes tens of milliseconds.
+    Ports(PortChanges, oneshot::Sender<io::Result<Vec<Queue>>>),
     Stop,
+}
+
+/// What one worker is to do to its ports.
+#[derive(Debug, Default)]
+pub(crate) struct PortChanges {
+    /// The same TUN for another NIC: from this id to that.
+    pub(crate) renamed: Vec<(PortId, PortId)>,
+    pub(crate) opened: Vec<(PortId, Queue)>,
+    pub(crate) closed: Vec<PortId>,
 }
 
 /// The way to a running worker.
@@ -114,6 +125,25 @@ impl Workers {
     /// Asks every worker which ports it still forwards to, by [`PortId`].
     pub(crate) async fn alive(&self) -> Vec<Vec<bool>> {
         self.ask(Ask::Alive).await
+    }
+
+    /// Has every worker change its ports; `changes` by worker. Not for asynchronous code. Returns what was closed.
+    ///
+    /// # Errors
+    /// A port could not be watched, or a worker is gone.
+    pub(crate) fn change_ports(&self, changes: Vec<PortChanges>) -> io::Result<Vec<Queue>> {
+        let mut closed = Vec::new();
+        for (handle, changes) in self.handles.iter().zip(changes) {
+            let (sender, receiver) = oneshot::channel();
+            let gone = || io::Error::other("a worker has ended");
+            handle
+                .mail
+                .send(Ask::Ports(changes, sender))
+                .map_err(|_| gone())?;
+            handle.wake();
+            closed.extend(receiver.blocking_recv().map_err(|_| gone())??);
+        }
+        Ok(closed)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -194,16 +224,11 @@ impl Worker {
                 epoll::add(&epoll, fd, token, readable)?;
             }
         }
-        let slot = |queue| Slot {
-            queue,
-            alive: true,
-            failed_reads: 0,
-        };
         Ok(Self {
             number,
             engine: engine::Worker::new(options, unguessable()),
             published: Arc::clone(published),
-            ports: queues.into_iter().map(slot).collect(),
+            ports: queues.into_iter().map(Slot::new).collect(),
             epoll,
             wake: Arc::clone(wake),
             mail,
@@ -309,6 +334,49 @@ impl Worker {
         }
     }
 
+    fn change_ports(&mut self, changes: PortChanges) -> io::Result<Vec<Queue>> {
+        let mut closed = Vec::new();
+        for port in changes.closed {
+            closed.extend(self.close(port));
+        }
+        // All at once: one may get the id that another has.
+        let moved: Vec<(PortId, Option<Queue>)> = changes
+            .renamed
+            .into_iter()
+            .map(|(from, to)| (to, self.close(from)))
+            .collect();
+        for (port, queue) in moved {
+            if let Some(queue) = queue {
+                self.open(port, queue)?;
+            }
+        }
+        for (port, queue) in changes.opened {
+            self.open(port, queue)?;
+        }
+        Ok(closed)
+    }
+
+    fn open(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
+        let token = epoll::EventData::new_u64(u64::from(port.0));
+        if let Some(fd) = queue.fd() {
+            epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN)?;
+        }
+        if self.ports.len() <= port.index() {
+            self.ports.resize_with(port.index() + 1, Slot::closed);
+        }
+        self.ports[port.index()] = Slot::new(queue);
+        Ok(())
+    }
+
+    /// The queue of a port that is no more.
+    fn close(&mut self, port: PortId) -> Option<Queue> {
+        let slot = std::mem::replace(self.ports.get_mut(port.index())?, Slot::closed());
+        if let (true, Some(fd)) = (slot.alive, slot.queue.fd()) {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
+        Some(slot.queue)
+    }
+
     /// False: the worker is to end.
     fn read_mail(&mut self) -> bool {
         let mut count = [0; 8];
@@ -323,6 +391,7 @@ impl Worker {
                 Ask::Alive(answer) => {
                     drop(answer.send(self.ports.iter().map(|slot| slot.alive).collect()));
                 }
+                Ask::Ports(changes, answer) => drop(answer.send(self.change_ports(changes))),
                 Ask::Stop => return false,
             }
         }
@@ -336,6 +405,24 @@ impl Slot {
         match fragment {
             None => self.queue.write(packet),
             Some(mtu) => self.queue.write_fragments(packet, mtu),
+        }
+    }
+}
+
+impl Slot {
+    fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            alive: true,
+            failed_reads: 0,
+        }
+    }
+
+    /// Of an id whose port is gone.
+    fn closed() -> Self {
+        Self {
+            alive: false,
+            ..Self::new(Queue::Null)
         }
     }
 }

@@ -46,8 +46,9 @@ pub fn stop(lab: &str) -> Result<()> {
 
 /// Takes back what a daemon that died has left in namespaces that are not the lab's.
 fn withdraw(keeper: &mut Keeper) -> Result<()> {
-    let Some(spec) = keeper.spec()? else { return Ok(()) };
-    for foreign in spec
+    let Some(held) = keeper.lab()? else { return Ok(()) };
+    for foreign in held
+        .spec
         .namespaces
         .iter()
         .filter(|namespace| namespace.place != Place::Lab)

@@ -13,6 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
 
 use crate::down;
 use crate::error::{Attempt, Error, Result};
@@ -54,6 +55,14 @@ pub struct HeldTun {
     pub metadata: String,
     /// One descriptor per queue, in the order they were given.
     pub queues: Vec<OwnedFd>,
+}
+
+/// A complete lab, as the keeper remembers it beyond the life of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLab {
+    pub spec: LabSpec,
+    /// What it was made from, in the words of whoever stored it.
+    pub declared: String,
 }
 
 impl Keeper {
@@ -104,12 +113,12 @@ impl Keeper {
         join_user_namespace(self.lab[0].as_fd())
     }
 
-    /// The spec of a complete lab; None while it was never completed by [`Keeper::hold_spec`].
+    /// What a complete lab is; None while it was never completed by [`Keeper::hold_lab`].
     ///
     /// # Errors
     /// When the keeper does not answer as agreed.
-    pub fn spec(&mut self) -> Result<Option<LabSpec>> {
-        let descriptors = match self.ask(&Request::Spec, &[]) {
+    pub fn lab(&mut self) -> Result<Option<HeldLab>> {
+        let descriptors = match self.ask(&Request::Lab, &[]) {
             Err(Error::NotFound(_)) => return Ok(None),
             answer => answer?.1,
         };
@@ -117,24 +126,25 @@ impl Keeper {
             return Err(not_agreed());
         };
         let file = File::from(file);
-        let cannot = || "read the spec".to_owned();
+        let cannot = || "read what the keeper holds".to_owned();
         let mut text = vec![0; usize::try_from(file.metadata().attempt(cannot)?.len()).unwrap_or(0)];
         file.read_exact_at(&mut text, 0).attempt(cannot)?;
         serde_json::from_slice(&text)
             .map(Some)
-            .map_err(|error| Error::Keeper(format!("its spec: {error}")))
+            .map_err(|error| Error::Keeper(format!("what it holds: {error}")))
     }
 
-    /// Stores the spec: the last step of bringing a lab up, so that a half made one is never adopted.
+    /// Stores what the lab is: the last step of bringing it up, so that a half made one is never adopted, and of each
+    /// change. Spec and declaration are stored together or not at all.
     ///
     /// # Errors
     /// When the keeper refuses.
-    pub fn hold_spec(&mut self, spec: &LabSpec) -> Result<()> {
-        let cannot = || "write the spec".to_owned();
-        let text = serde_json::to_vec(spec).map_err(|error| Error::Keeper(error.to_string()))?;
-        let mut file = File::from(memfd_create("peerlane-spec", MemfdFlags::CLOEXEC).attempt(cannot)?);
+    pub fn hold_lab(&mut self, lab: &HeldLab) -> Result<()> {
+        let cannot = || "write what the keeper holds".to_owned();
+        let text = serde_json::to_vec(lab).map_err(|error| Error::Keeper(error.to_string()))?;
+        let mut file = File::from(memfd_create("peerlane-lab", MemfdFlags::CLOEXEC).attempt(cannot)?);
         file.write_all(&text).attempt(cannot)?;
-        self.ask(&Request::HoldSpec, &[file.as_fd()])?;
+        self.ask(&Request::HoldLab, &[file.as_fd()])?;
         Ok(())
     }
 
@@ -257,6 +267,19 @@ impl Keeper {
             },
             &[],
         )?;
+        Ok(())
+    }
+
+    /// Asks one program that [`Keeper::spawn`] started with this command to end (SIGTERM).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when none runs: it may have ended by itself.
+    pub fn end(&mut self, namespace: &str, command: &str) -> Result<()> {
+        let request = Request::End {
+            namespace: namespace.to_owned(),
+            command: command.to_owned(),
+        };
+        self.ask(&request, &[])?;
         Ok(())
     }
 

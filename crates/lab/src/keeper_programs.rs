@@ -32,6 +32,8 @@ struct Program {
     namespace: String,
     command: String,
     log: PathBuf,
+    /// It was asked to.
+    ending: bool,
 }
 
 impl Programs {
@@ -84,6 +86,7 @@ impl Programs {
             namespace: namespace.to_owned(),
             command: command.to_owned(),
             log,
+            ending: false,
         };
         self.running.insert(child.id().cast_signed(), program);
         Ok(())
@@ -99,6 +102,21 @@ impl Programs {
                 });
             }
         }
+    }
+
+    /// Asks one program of this command to end; false: there is none.
+    pub(crate) fn end(&mut self, namespace: &str, command: &str) -> bool {
+        let wanted = |program: &Program| {
+            program.namespace.eq_ignore_ascii_case(namespace) && program.command == command && !program.ending
+        };
+        let Some((pid, program)) = self.running.iter_mut().find(|(_, program)| wanted(program)) else {
+            return false;
+        };
+        program.ending = true;
+        if let Some(pid) = Pid::from_raw(*pid) {
+            let _ = rustix::process::kill_process_group(pid, Signal::TERM);
+        }
+        true
     }
 
     /// Asks all programs to end.

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Attempt, Error, Result};
 
 /// Raised when old and new do not understand each other; a lab of another version is taken down, not adopted.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
-/// Bytes of a packet. Far below what a socket takes (net.core.wmem_default is 208 KiB); the one large thing, the spec,
+/// Bytes of a packet. Far below what a socket takes (net.core.wmem_default is 208 KiB); the one large thing, what the lab is,
 /// travels as a file.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -31,10 +31,10 @@ const CONTROL: usize = rustix::cmsg_space!(ScmRights(64));
 pub(crate) enum Request {
     /// Answered by [`Reply::Hello`] with the descriptors of the user, PID and mount namespaces.
     Hello,
-    /// With one descriptor: the file that holds the spec.
-    HoldSpec,
-    /// Answered with the descriptor of [`Request::HoldSpec`].
-    Spec,
+    /// With one descriptor: the file that says what the lab is.
+    HoldLab,
+    /// Answered with the descriptor of [`Request::HoldLab`].
+    Lab,
     /// With one descriptor.
     HoldNamespace {
         name: String,
@@ -62,6 +62,11 @@ pub(crate) enum Request {
         interface: String,
     },
     Spawn {
+        namespace: String,
+        command: String,
+    },
+    /// Ends one program that [`Request::Spawn`] started with this command.
+    End {
         namespace: String,
         command: String,
     },

@@ -41,7 +41,8 @@ pub(crate) struct Service {
     programs: Programs,
     /// Its user, PID and mount namespaces.
     own: [OwnedFd; 3],
-    spec: Option<OwnedFd>,
+    /// What the lab is, once it is complete.
+    lab: Option<OwnedFd>,
     /// By name in lower case: references match without regard to case.
     namespaces: HashMap<String, Held>,
     /// When the keeper ends, programs or not.
@@ -95,7 +96,7 @@ impl Service {
             children,
             programs: Programs::new(),
             own: [own("user")?, own("pid")?, own("mnt")?],
-            spec: None,
+            lab: None,
             namespaces: HashMap::new(),
             deadline: None,
         })
@@ -216,8 +217,8 @@ impl Service {
     /// Carries out a request that changes what is held; None for one that asks for descriptors.
     fn change(&mut self, request: &Request, mut descriptors: Vec<OwnedFd>) -> Option<Reply> {
         let done = match request {
-            Request::Hello | Request::Spec | Request::Namespace { .. } | Request::Tun { .. } => return None,
-            Request::HoldSpec => only(descriptors).map(|file| self.spec = Some(file)),
+            Request::Hello | Request::Lab | Request::Namespace { .. } | Request::Tun { .. } => return None,
+            Request::HoldLab => only(descriptors).map(|file| self.lab = Some(file)),
             Request::HoldNamespace { name } => self.hold_namespace(name, descriptors),
             Request::HoldTun {
                 namespace,
@@ -237,6 +238,11 @@ impl Service {
             Request::ReleaseNamespace { name } => self.release_namespace(name),
             Request::ReleaseTun { namespace, interface } => self.release_tun(namespace, interface),
             Request::Spawn { namespace, command } => self.spawn(namespace, command),
+            Request::End { namespace, command } => {
+                let ended = self.programs.end(namespace, command);
+                let none = || Reply::NotFound(format!("no program `{command}` runs in {namespace}"));
+                ended.then_some(()).ok_or_else(none)
+            }
             Request::Stop => {
                 self.programs.terminate();
                 self.deadline
@@ -261,10 +267,10 @@ impl Service {
                 Reply::Hello { version: VERSION },
                 self.own.iter().map(AsFd::as_fd).collect(),
             )),
-            Request::Spec => {
-                let spec = self.spec.as_ref();
-                let spec = spec.ok_or_else(|| Reply::NotFound("the lab was never complete".to_owned()))?;
-                Ok((Reply::Done, vec![spec.as_fd()]))
+            Request::Lab => {
+                let lab = self.lab.as_ref();
+                let lab = lab.ok_or_else(|| Reply::NotFound("the lab was never complete".to_owned()))?;
+                Ok((Reply::Done, vec![lab.as_fd()]))
             }
             Request::Namespace { name } => {
                 let namespace = self

@@ -59,21 +59,30 @@ pub fn unbind_all(run_dir: &RunDir) -> Result<()> {
         text => text.attempt(|| format!("read {}", list.display()))?,
     };
     for (inode, name) in text.lines().filter_map(|line| line.split_once(' ')) {
-        let path = Path::new(NAMES).join(file_name(name));
-        let Ok(metadata) = fs::symlink_metadata(&path) else {
-            continue;
-        };
-        // An empty plain file is what a crash between making and mounting leaves.
-        let mounted = metadata.ino().to_string() == inode;
-        let cannot = || format!("remove {}", path.display());
-        if mounted {
-            unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).attempt(cannot)?;
-        }
-        if mounted || unmounted_leftover(&metadata) {
-            fs::remove_file(&path).attempt(cannot)?;
-        }
+        remove(inode, name)?;
     }
     fs::remove_file(&list).attempt(|| format!("remove {}", list.display()))
+}
+
+/// Removes the name that [`bind`] made for one namespace of this lab, if it made one.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn unbind(run_dir: &RunDir, name: &str) -> Result<()> {
+    let list = run_dir.file(LIST);
+    let text = match fs::read_to_string(&list) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        text => text.attempt(|| format!("read {}", list.display()))?,
+    };
+    let name = format!("{}-{}", run_dir.lab(), file_name(name));
+    let (gone, kept): (Vec<&str>, Vec<&str>) = text
+        .lines()
+        .partition(|line| line.split_once(' ').is_some_and(|(_, own)| own == name));
+    for (inode, name) in gone.into_iter().filter_map(|line| line.split_once(' ')) {
+        remove(inode, name)?;
+    }
+    let kept: String = kept.into_iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&list, kept).attempt(|| format!("write {}", list.display()))
 }
 
 /// A name as one path component: `group/name` of the lab file becomes `group:name`, which no ARM name contains.
@@ -84,6 +93,24 @@ pub(crate) fn file_name(name: &str) -> String {
     } else {
         name
     }
+}
+
+/// Removes a name if it still leads to the namespace of this inode.
+fn remove(inode: &str, name: &str) -> Result<()> {
+    let path = Path::new(NAMES).join(file_name(name));
+    let Ok(metadata) = fs::symlink_metadata(&path) else {
+        return Ok(());
+    };
+    // An empty plain file is what a crash between making and mounting leaves.
+    let mounted = metadata.ino().to_string() == inode;
+    let cannot = || format!("remove {}", path.display());
+    if mounted {
+        unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).attempt(cannot)?;
+    }
+    if mounted || unmounted_leftover(&metadata) {
+        fs::remove_file(&path).attempt(cannot)?;
+    }
+    Ok(())
 }
 
 fn remember(run_dir: &RunDir, inode: u64, name: &str) -> Result<()> {

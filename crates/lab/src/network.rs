@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use netlink_packet_route::address::AddressHeaderFlags;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
@@ -70,6 +71,53 @@ pub fn unconfigure(spec: &NamespaceSpec) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Takes back what [`configure`] did for `old` and `new` has no more: addresses, their rules, default routes. Run it
+/// inside, once `new` is configured. Interfaces that `new` has not at all are left to whoever closes them.
+///
+/// # Errors
+/// The request the kernel refused.
+pub fn withdraw(old: &NamespaceSpec, new: &NamespaceSpec) -> Result<()> {
+    with_netlink(async |netlink| {
+        for after in &new.interfaces {
+            let Some(before) = old.interfaces.iter().find(|before| before.name == after.name) else {
+                continue;
+            };
+            let addresses = before.addresses.iter().copied();
+            let gone: Vec<IpNet> = addresses.filter(|it| !after.addresses.contains(it)).collect();
+            if !gone.is_empty() {
+                remove_addresses(&netlink, after, &gone).await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn remove_addresses(netlink: &Handle, interface: &InterfaceSpec, gone: &[IpNet]) -> Result<()> {
+    let index = interface_index(&interface.name)?;
+    // Or the kernel takes the other addresses of a subnet with its first one.
+    sysctl::promote_secondaries(&interface.name)?;
+    if interface.source_routing {
+        let sources: Vec<IpAddr> = gone.iter().map(IpNet::addr).collect();
+        source_routing::remove_sources(netlink, &sources).await?;
+    }
+    let cannot = || format!("read the addresses of {}", interface.name);
+    let present = netlink.address().get().set_link_index_filter(index).execute();
+    let present: Vec<AddressMessage> = present.try_collect().await.attempt(cannot)?;
+    for message in present {
+        let own = message.attributes.iter().any(|attribute| match attribute {
+            AddressAttribute::Address(address) => gone
+                .iter()
+                .any(|it| it.addr() == *address && it.prefix_len() == message.header.prefix_len),
+            _ => false,
+        });
+        if own {
+            let deleted = netlink.address().del(message).execute().await;
+            deleted.attempt(|| format!("remove an address of {}", interface.name))?;
+        }
+    }
+    Ok(())
 }
 
 /// A default route without a gateway, in the main table unless given another.

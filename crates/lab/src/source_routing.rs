@@ -83,6 +83,27 @@ pub(crate) async fn remove(netlink: &Handle, interface: &InterfaceSpec) -> Resul
     Ok(())
 }
 
+/// Removes the rules of addresses that an interface has no more.
+///
+/// # Errors
+/// The rule the kernel refused.
+pub(crate) async fn remove_sources(netlink: &Handle, sources: &[IpAddr]) -> Result<()> {
+    for ipv4 in [true, false] {
+        if !sources.iter().any(|source| source.is_ipv4() == ipv4) {
+            continue;
+        }
+        let of_sources = |rule: &RuleMessage| {
+            rule.attributes.iter().any(
+                |attribute| matches!(attribute, RuleAttribute::Source(source) if sources.contains(source)),
+            )
+        };
+        for rule in list(netlink, ipv4).await?.into_iter().filter(of_sources) {
+            delete_rule(netlink, rule).await?;
+        }
+    }
+    Ok(())
+}
+
 /// All rules of an interface and family but the kernel's, in the order in which they are to be added.
 fn rules(interface: &InterfaceSpec, ipv4: bool, table: u32) -> Vec<RuleMessage> {
     let mut delivered = local(ipv4, DELIVERED, OURS);

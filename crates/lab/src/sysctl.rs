@@ -74,6 +74,11 @@ pub(crate) fn set_interface(interface: &InterfaceSpec) -> Result<()> {
     )
 }
 
+/// Other addresses of a subnet stay when its first one goes.
+pub(crate) fn promote_secondaries(interface: &str) -> Result<()> {
+    set(&format!("ipv4/conf/{interface}/promote_secondaries"), "1")
+}
+
 fn set_scopes(family: &str, name: &str, value: &str) -> Result<()> {
     for scope in ["all", "default"] {
         set(&format!("{family}/conf/{scope}/{name}"), value)?;

@@ -39,6 +39,22 @@ impl Topology {
         EndpointIndex::new(self).find(word)
     }
 
+    /// A word that [`Topology::endpoint`] takes for this endpoint: the VM where it is a VM's first NIC.
+    #[must_use]
+    pub fn endpoint_name(&self, endpoint: &Endpoint) -> String {
+        match endpoint {
+            Endpoint::Nic(index) => {
+                let nic = &self.nics[index.0];
+                let vm = nic.vm.map(|vm| &self.vms[vm.0]);
+                vm.filter(|vm| vm.nics.first() == Some(index))
+                    .map_or_else(|| nic.name.clone(), |vm| vm.name.clone())
+            }
+            Endpoint::Address(address) => address.to_string(),
+            Endpoint::Internet => INTERNET.to_owned(),
+            Endpoint::Site(site) => self.sites[site.0].name.clone(),
+        }
+    }
+
     /// The NIC with the address; None when there is none, or several (VNET-07).
     #[must_use]
     pub fn nic_at(&self, address: IpAddr) -> Option<NicIndex> {

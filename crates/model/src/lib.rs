@@ -6,6 +6,7 @@ pub mod config;
 mod decode;
 pub mod endpoint;
 pub mod error;
+mod export;
 pub mod gateways;
 mod limits;
 mod problems;
@@ -20,6 +21,7 @@ pub use check::expectations::DROP_REASONS;
 pub use config::Config;
 pub use endpoint::UnknownEndpoint;
 pub use error::{Errors, ModelError, Note};
+pub use export::export;
 pub use source::{NoLabFile, Source, find_lab_file};
 pub use topology::Topology;
 

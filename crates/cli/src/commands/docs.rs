@@ -40,13 +40,14 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "explain" => generator.root_schema_for::<Explained>(),
         "peerings" => generator.root_schema_for::<Vec<control::present::PeeringRow>>(),
         "test" => generator.root_schema_for::<Vec<TestRow>>(),
+        "plan" | "apply" => generator.root_schema_for::<control::Plan>(),
         "doctor" => generator.root_schema_for::<doctor::Report>(),
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
         "meter" => generator.root_schema_for::<Vec<meter::Charge>>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, test, doctor, drops, flows and meter",
+                "there are validate, up, down, list, routes, rules, explain, peerings, test, plan, apply, doctor, drops, flows and meter",
             ));
         }
     };

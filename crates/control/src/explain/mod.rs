@@ -8,11 +8,12 @@ use std::net::IpAddr;
 
 use model::Topology;
 use model::topology::{Endpoint, NicIndex, TestProtocol};
-use packet::key::mapped;
+use packet::key::{mapped, unmapped};
 use packet::{FlowKey, Protocol};
 
 use crate::compile::Compiled;
 use crate::present::{Explanation, Finding};
+pub(crate) use walk::State;
 use walk::{End, Node, Walk};
 
 /// Source port when none is asked for.
@@ -58,11 +59,42 @@ pub fn explain(topology: &Topology, compiled: &Compiled, query: &Query) -> Resul
         let asked = is_asked(topology, &query.destination, from);
         return Ok(within_guest(topology, from, &topology.vms[vm.0].name, asked));
     }
-    let mut forward = Walk::new(topology, compiled, "forward");
+    Ok(follow(
+        topology,
+        compiled,
+        &State::new(),
+        from,
+        key,
+        &query.destination,
+    ))
+}
+
+/// What happens to the next packet of a flow under way that `from` began, and to the reply: where `state` has it, rules
+/// are not asked again (NSG-09).
+pub(crate) fn explain_flow(
+    topology: &Topology,
+    compiled: &Compiled,
+    state: &State,
+    from: NicIndex,
+    key: FlowKey,
+) -> Explanation {
+    let destination = Endpoint::Address(unmapped(key.destination));
+    follow(topology, compiled, state, Node::Nic(from), key, &destination)
+}
+
+fn follow(
+    topology: &Topology,
+    compiled: &Compiled,
+    state: &State,
+    from: Node,
+    key: FlowKey,
+    destination: &Endpoint,
+) -> Explanation {
+    let mut forward = Walk::new(topology, compiled, state, "forward");
     let mut end = forward.send(from, key);
     let mut reply = forward.reply("return");
     if let End::Delivered(at, seen) = end {
-        if is_asked(topology, &query.destination, at) {
+        if is_asked(topology, destination, at) {
             end = reply.send(at, seen.reversed());
             if let End::Delivered(back, answer) = end
                 && !(same_guest(topology, back, from) && answer == key.reversed())
@@ -83,21 +115,14 @@ pub fn explain(topology: &Topology, compiled: &Compiled, query: &Query) -> Resul
         End::Delivered(..) => None,
         End::Lost(drop) => Some(*drop),
     };
-    let findings = findings::all(
-        topology,
-        &forward,
-        &reply,
-        drop.as_ref(),
-        from,
-        &query.destination,
-    );
-    Ok(Explanation {
+    let findings = findings::all(topology, &forward, &reply, drop.as_ref(), from, destination);
+    Explanation {
         verdict: if drop.is_none() { "Allow" } else { "Deny" },
         forward: forward.hops,
         reply: reply.hops,
         drop,
         findings,
-    })
+    }
 }
 
 /// Who sends, and with which addresses.

@@ -64,10 +64,20 @@ pub(super) struct Walk<'a> {
     records: HashSet<(NicId, FlowKey)>,
     /// LB-01: what replies of balanced flows get, by backend and their key.
     answers: HashMap<(NicId, FlowKey), Rewrite>,
+    /// The same, of before this packet.
+    state: &'a State,
 }
 
+/// Which NICs have let which flows pass: the NIC, and the key of packets it sends.
+pub(crate) type State = HashSet<(NicIndex, FlowKey)>;
+
 impl<'a> Walk<'a> {
-    pub(super) fn new(topology: &'a Topology, compiled: &'a Compiled, path: &'static str) -> Self {
+    pub(super) fn new(
+        topology: &'a Topology,
+        compiled: &'a Compiled,
+        state: &'a State,
+        path: &'static str,
+    ) -> Self {
         Self {
             topology,
             compiled,
@@ -79,6 +89,7 @@ impl<'a> Walk<'a> {
             findings: Vec::new(),
             records: HashSet::new(),
             answers: HashMap::new(),
+            state,
         }
     }
 
@@ -92,7 +103,7 @@ impl<'a> Walk<'a> {
             arrived,
             records: self.records.clone(),
             answers: self.answers.clone(),
-            ..Self::new(self.topology, self.compiled, path)
+            ..Self::new(self.topology, self.compiled, self.state, path)
         }
     }
 
@@ -376,7 +387,7 @@ impl<'a> Walk<'a> {
     /// Whether state or the rules let the packet pass the NIC; it leaves state then. `form` is the key of packets that
     /// the NIC sends in this flow. Writes what was evaluated into the last hop.
     fn passes(&mut self, nic: NicId, form: FlowKey, ask: impl FnOnce() -> Filtered) -> bool {
-        if self.records.contains(&(nic, form)) {
+        if self.records.contains(&(nic, form)) || self.state.contains(&(NicIndex(nic.index()), form)) {
             if let Some(hop) = self.hops.last_mut() {
                 hop.rule = Some("state".to_owned());
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lab::run_dir::DaemonLock;
 use lab::spec::{INTERNET, MTU};
-use lab::{InterfaceSpec, Keeper, LabSpec, Namespace, NamespaceKind, NamespaceSpec, Place, RunDir};
+use lab::{HeldLab, InterfaceSpec, Keeper, LabSpec, Namespace, NamespaceKind, NamespaceSpec, Place, RunDir};
 use lab::{keeper, network, rootless};
 
 use crate::tun;
@@ -85,7 +85,7 @@ pub(crate) fn up(spec: &LabSpec) -> Up {
             keeper.spawn(&namespace.name, command).unwrap();
         }
     }
-    keeper.hold_spec(spec).unwrap();
+    keeper.hold_lab(&held_lab(spec)).unwrap();
     Up {
         run_dir,
         lock,
@@ -156,4 +156,11 @@ pub(crate) fn beats(run_dir: &RunDir) -> usize {
         .lines()
         .filter(|line| *line == "beat")
         .count()
+}
+
+pub(crate) fn held_lab(spec: &LabSpec) -> HeldLab {
+    HeldLab {
+        spec: spec.clone(),
+        declared: String::from("of the test"),
+    }
 }

@@ -11,13 +11,13 @@ use lab::{Error, Keeper, LabState, Namespace, RunDir, down};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::bring_up::{beats, name, namespace, spec, start_daemon, up, wait_for};
+use crate::bring_up::{beats, held_lab, name, namespace, spec, start_daemon, up, wait_for};
 use crate::{bring_up, tun};
 
 pub(crate) fn holds_everything() {
     let spec = spec(&name());
     let mut up = up(&spec);
-    assert_eq!(up.keeper.spec().unwrap().as_ref(), Some(&spec));
+    assert_eq!(up.keeper.lab().unwrap(), Some(held_lab(&spec)));
     let held = up.keeper.tun("web", "eth0").unwrap();
     assert_eq!((held.metadata.as_str(), held.queues.len()), ("plain", 1));
     assert_eq!(up.keeper.tun("WEB", "eth0").unwrap().queues.len(), 1);
@@ -28,8 +28,8 @@ pub(crate) fn holds_everything() {
     // A spec far larger than any message.
     let mut large = spec.clone();
     large.namespaces = vec![spec.namespaces[0].clone(); 3000];
-    up.keeper.hold_spec(&large).unwrap();
-    assert_eq!(up.keeper.spec().unwrap(), Some(large));
+    up.keeper.hold_lab(&held_lab(&large)).unwrap();
+    assert_eq!(up.keeper.lab().unwrap(), Some(held_lab(&large)));
     // The interface lives by the keeper's descriptor alone.
     up.tuns.clear();
     drop(held);
@@ -112,7 +112,7 @@ pub(crate) fn outlives_the_daemon() {
     let (run_dir, lock) = RunDir::create(&name).unwrap();
     let mut keeper = Keeper::connect(&run_dir).unwrap();
     keeper.join_user_namespace().unwrap();
-    assert_eq!(keeper.spec().unwrap(), Some(spec(&name)));
+    assert_eq!(keeper.lab().unwrap(), Some(held_lab(&spec(&name))));
     let before = beats(&run_dir);
     wait_for("more output of the program that started before", || {
         beats(&run_dir) > before + 2
@@ -175,7 +175,7 @@ pub(crate) fn ignores_signals() {
     }
     std::thread::sleep(Duration::from_millis(100));
     test_kill_process(pid).unwrap();
-    assert!(Keeper::connect(&up.run_dir).unwrap().spec().unwrap().is_some());
+    assert!(Keeper::connect(&up.run_dir).unwrap().lab().unwrap().is_some());
     bring_up::down(up);
 }
 
@@ -212,13 +212,13 @@ pub(crate) fn bears_hostile_clients() {
     }
     // Clients that never speak; the last ones are turned away.
     let silent: Vec<_> = (0..100).map_while(|_| dial().ok()).collect();
-    assert!(up.keeper.spec().unwrap().is_some());
+    assert!(up.keeper.lab().unwrap().is_some());
     drop(silent);
     // One that asks and never reads.
     let deaf = dial().unwrap();
     rustix::io::ioctl_fionbio(&deaf, true).unwrap();
     while rustix::net::send(&deaf, b"\"Hello\"", SendFlags::NOSIGNAL).is_ok() {}
-    assert!(up.keeper.spec().unwrap().is_some());
+    assert!(up.keeper.lab().unwrap().is_some());
     drop(deaf);
     let long = "x".repeat(70_000);
     assert!(
@@ -227,7 +227,7 @@ pub(crate) fn bears_hostile_clients() {
             .is_err()
     );
     assert!(up.keeper.namespaces("../web").is_err());
-    assert!(up.keeper.spec().unwrap().is_some());
+    assert!(up.keeper.lab().unwrap().is_some());
     let pid = up.keeper.pid();
     wait_for("descriptors closed again", || open(pid) <= before);
     bring_up::down(up);

@@ -1,0 +1,241 @@
+//! `apply`: a running lab becomes what a lab file says, wholly or not at all, and loses no packet of what stays.
+//!
+//! What is new is made first and nobody notices. Then one publish, and what is gone goes. Every step that can fail comes
+//! before the publish and can be taken back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use control::plan;
+use control::plan::{Declared, Plan, Record};
+use engine::snapshot::PortId;
+use engine::stats::Flow;
+use lab::LabSpec;
+use model::change::Changed;
+use model::topology::PortNamespace;
+use model::{Config, Topology};
+use port::Queue;
+
+use crate::api::LabFile;
+use crate::attach::Attached;
+use crate::change::ChangeError;
+use crate::machines::{Difference, Made};
+use crate::running::{Current, Lab, in_user_namespace};
+use crate::up::UpError;
+use crate::worker::PortChanges;
+use crate::{declared, labs};
+
+/// Where an interface is: its namespace in lower case, and its name.
+type Whereabouts = (String, String);
+
+/// A change that was checked and can begin.
+#[derive(Debug)]
+struct Wanted {
+    next: Current,
+    difference: Difference,
+}
+
+impl Lab {
+    /// What `apply` of this file would do. `flows` are the records of the workers. Not for asynchronous code.
+    ///
+    /// # Errors
+    /// The file is refused, or needs what a running lab cannot do.
+    pub(crate) fn plan(&self, file: &LabFile, flows: &[Flow]) -> Result<Plan, ChangeError> {
+        let present = self.current();
+        let wanted = want(&present, file)?;
+        Ok(self.compare(&present, &wanted.next, flows))
+    }
+
+    /// Makes the lab what the file says. Returns what that changed. Not for asynchronous code.
+    ///
+    /// # Errors
+    /// As [`Lab::plan`]; or something new could not be made. The lab is as it was.
+    pub(crate) fn apply(&self, file: &LabFile, flows: &[Flow]) -> Result<Plan, ChangeError> {
+        let mut hands = self.hands.lock();
+        let attached = hands.as_mut().ok_or(ChangeError::Down)?;
+        let present = self.current();
+        let wanted = want(&present, file)?;
+        let plan = self.compare(&present, &wanted.next, flows);
+        self.carry_out(attached, &present, wanted)?;
+        Ok(plan)
+    }
+
+    fn compare(&self, present: &Current, next: &Current, flows: &[Flow]) -> Plan {
+        let name = |flow: &Flow| present.living_nic(flow.nic?);
+        let records = flows.iter().filter_map(|flow| {
+            Some(Record {
+                nic: name(flow)?,
+                inbound: flow.inbound,
+                key: flow.key,
+            })
+        });
+        let records: Vec<Record> = records.collect();
+        plan(declared_by(present), declared_by(next), &records)
+    }
+
+    fn carry_out(
+        &self,
+        attached: &mut Attached,
+        present: &Current,
+        wanted: Wanted,
+    ) -> Result<(), ChangeError> {
+        let Wanted { mut next, difference } = wanted;
+        let mut made = Made::default();
+        let ready = difference
+            .make(attached, &present.ports, &mut made)
+            .and_then(|()| {
+                next.ports = difference.ports(&present.ports, &made)?;
+                attached
+                    .keeper
+                    .hold_lab(&declared::hold(&next.file, &next.spec)?)?;
+                Ok(())
+            });
+        if let Err(error) = ready {
+            difference.undo(attached, &present.ports, made);
+            let held = declared::hold(&present.file, difference.old());
+            if let Err(error) = held.and_then(|held| Ok(attached.keeper.hold_lab(&held)?)) {
+                tracing::error!("undo: {error}");
+            }
+            return Err(error.into());
+        }
+        if let Err(error) = labs::remember(&attached.run_dir, &next.file.file) {
+            // `list` shows the old name of the file; nothing depends on it.
+            tracing::warn!("cannot write to the run directory: {error}");
+        }
+        let changes = port_changes(present, &next, &difference, made.queues(self.workers.count()));
+        let generation = self.publish(next);
+        tracing::info!("generation {generation} forwards");
+        match changes.map_or_else(|| Ok(Vec::new()), |changes| self.workers.change_ports(changes)) {
+            // Closed here and not in a worker, which would wait for the kernel.
+            Ok(closed) => drop(closed),
+            Err(error) => tracing::error!("a port cannot be served: {error}"),
+        }
+        difference.sweep(attached, &present.ports);
+        Ok(())
+    }
+}
+
+fn declared_by(lab: &Current) -> Declared<'_> {
+    Declared {
+        config: &lab.config,
+        topology: &lab.generation.topology,
+    }
+}
+
+/// Everything that can be refused is refused here.
+fn want(present: &Current, file: &LabFile) -> Result<Wanted, ChangeError> {
+    let loaded = declared::load(file)?;
+    check_host(&present.generation.topology, &loaded.topology)?;
+    let changed = model::change::converge(&present.config, &loaded.config)?;
+    let (config, topology, text) = settle(loaded, changed)?;
+    let spec = LabSpec::of(&topology).map_err(UpError::from)?;
+    let difference = Difference::between(&present.spec, &spec)?;
+    if let Some(foreign) = difference.foreign().next().filter(|_| in_user_namespace()) {
+        let name = &foreign.name;
+        return Err(UpError::failed(format!(
+            "vnets.{name}.tun.namespace is a namespace outside the lab"
+        ))
+        .with_remedy("bring the lab up as root, or leave `namespace` out")
+        .into());
+    }
+    let generation = crate::change::next(&present.generation, topology);
+    Ok(Wanted {
+        next: Current {
+            file: LabFile {
+                file: file.file.clone(),
+                text,
+            },
+            config: Arc::new(config),
+            spec,
+            generation,
+            ports: present.ports.clone(),
+        },
+        difference,
+    })
+}
+
+/// The user's own file where a fresh start of it would give this very lab; else what the lab has become, written out.
+fn settle(loaded: model::Loaded, changed: Changed) -> Result<(Config, Topology, String), ChangeError> {
+    if circumstances(&loaded.topology) == circumstances(&changed.topology) {
+        return Ok((loaded.config, loaded.topology, loaded.text));
+    }
+    let text = model::export(&changed.config)
+        .map_err(|error| UpError::failed(format!("cannot write the lab down: {error}")))?;
+    Ok((changed.config, changed.topology, text))
+}
+
+/// What a lab's past decides and a file need not say: states of peerings and addresses of NICs, by name.
+fn circumstances(topology: &Topology) -> HashMap<String, String> {
+    let peerings = topology.peerings.iter().map(|it| {
+        let name = format!("peering {}/{}", topology.vnets[it.from.0].name, it.name);
+        let mut space = it.remote_address_space.clone();
+        space.sort();
+        (name.to_lowercase(), format!("{:?} {space:?}", it.state))
+    });
+    let nics = topology.nics.iter().map(|nic| {
+        (
+            format!("nic {}", nic.name).to_lowercase(),
+            format!("{:?}", nic.addresses),
+        )
+    });
+    peerings.chain(nics).collect()
+}
+
+/// What each worker has to do to its ports; None: nothing.
+fn port_changes(
+    present: &Current,
+    next: &Current,
+    difference: &Difference,
+    queues: Vec<Vec<(Whereabouts, Queue)>>,
+) -> Option<Vec<PortChanges>> {
+    let (before, after) = (port_ids(present), port_ids(next));
+    let closed: Vec<PortId> = difference
+        .closed()
+        .into_iter()
+        .filter_map(|(namespace, interface)| before.get(&(namespace.to_lowercase(), interface)).copied())
+        .collect();
+    // The same TUN, and another NIC behind it.
+    let renamed: Vec<(PortId, PortId)> = before
+        .iter()
+        .filter_map(|(place, &from)| Some((from, *after.get(place)?)))
+        .filter(|(from, to)| from != to && !closed.contains(from))
+        .collect();
+    let idle = closed.is_empty() && renamed.is_empty() && queues.iter().all(Vec::is_empty);
+    let of_worker = |opened: Vec<(Whereabouts, Queue)>| PortChanges {
+        renamed: renamed.clone(),
+        opened: opened
+            .into_iter()
+            .filter_map(|((namespace, interface), queue)| {
+                Some((*after.get(&(namespace.to_lowercase(), interface))?, queue))
+            })
+            .collect(),
+        closed: closed.clone(),
+    };
+    (!idle).then(|| queues.into_iter().map(of_worker).collect())
+}
+
+fn port_ids(lab: &Current) -> HashMap<Whereabouts, PortId> {
+    let devices = lab.ports.devices.iter().enumerate();
+    devices
+        .map(|(position, device)| {
+            let place = (device.namespace.to_lowercase(), device.interface.clone());
+            (place, lab.generation.port_id(position))
+        })
+        .collect()
+}
+
+/// As `up` without `--allow-host`.
+fn check_host(present: &Topology, wanted: &Topology) -> Result<(), ChangeError> {
+    let host = |topology: &Topology| {
+        let ports = topology.vnets.iter().filter_map(|vnet| vnet.tun.as_ref());
+        ports.filter(|port| port.namespace == PortNamespace::Host).count()
+    };
+    if host(wanted) > host(present) {
+        return Err(UpError::failed(
+            "a VNet port with namespace: host would change this machine's own network",
+        )
+        .with_remedy("bring the lab up with `up --allow-host` if that is meant")
+        .into());
+    }
+    Ok(())
+}
