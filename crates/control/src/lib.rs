@@ -1,6 +1,7 @@
 //! Topology -> effective routes and rules -> Snapshot; explain. Pure: the same input gives the same output.
 
 pub mod compile;
+pub mod diagnose;
 pub mod explain;
 pub mod gateways;
 pub mod generation;

@@ -8,6 +8,7 @@
 mod agreement;
 mod common;
 mod compiled;
+mod diagnose;
 mod explain;
 mod properties;
 mod random;
