@@ -29,7 +29,6 @@ fn clamped(bytes: &[u8], most: u16) -> Vec<u8> {
     packet.bytes().to_vec()
 }
 
-/// Shows: NET-05.
 #[test]
 fn it_is_lowered_where_it_stands() {
     // Linux's order, with the value at an even offset; one no-operation more, at an odd one.
