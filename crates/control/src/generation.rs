@@ -68,6 +68,12 @@ impl Generation {
         }
     }
 
+    /// The id of a NIC.
+    #[must_use]
+    pub fn nic_id(&self, nic: NicIndex) -> NicId {
+        NicId(self.ids.nics.id(nic.0))
+    }
+
     /// The NIC of an id; None when it is gone.
     #[must_use]
     pub fn nic_index(&self, nic: NicId) -> Option<NicIndex> {

@@ -10,6 +10,7 @@ mod common;
 mod compiled;
 mod diagnose;
 mod explain;
+mod generation;
 mod ip_vectors;
 mod properties;
 mod random;
