@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use model::Topology;
-use model::topology::{Nic, PLATFORM_V4, PLATFORM_V6, PortNamespace, VnetIndex};
+use model::topology::{Nic, PLATFORM_V4, PLATFORM_V6, PortNamespace, SiteIndex, VnetIndex};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -23,13 +23,14 @@ pub const INTERNET: &str = "internet";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabSpec {
     pub name: String,
-    /// VMs in file order, then VNet ports, then the Internet, then the platform of each VNet with health probes.
+    /// VMs in file order, then VNet ports, then the Internet, then the platform of each VNet with health probes, then
+    /// sites, then gateways that speak BGP.
     pub namespaces: Vec<NamespaceSpec>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceSpec {
-    /// The VM's or VNet's name, or [`INTERNET`]; unique in the lab.
+    /// The VM's, VNet's, site's or gateway's name, or [`INTERNET`]; unique in the lab.
     pub name: String,
     pub kind: NamespaceKind,
     pub place: Place,
@@ -98,38 +99,38 @@ impl LabSpec {
                 interfaces.push(InterfaceSpec::new(name, addresses, position == 0));
             }
             namespaces.push(NamespaceSpec {
-                name: vm.name.clone(),
-                kind: NamespaceKind::Vm,
-                place: Place::Lab,
                 forwarding: vm.forwarding,
                 run: vm.run.clone(),
-                interfaces,
-                own_prefixes: Vec::new(),
+                ..NamespaceSpec::new(&vm.name, NamespaceKind::Vm, interfaces)
             });
         }
         for index in 0..topology.vnets.len() {
             namespaces.extend(vnet_port(topology, VnetIndex(index)));
         }
         if let Some(addresses) = &topology.internet {
-            let addresses = addresses.iter().copied().map(IpNet::from).collect();
-            namespaces.push(NamespaceSpec {
-                name: INTERNET.to_owned(),
-                kind: NamespaceKind::Internet,
-                place: Place::Lab,
-                forwarding: false,
-                run: Vec::new(),
-                interfaces: vec![InterfaceSpec::new("eth0".to_owned(), addresses, true)],
-                own_prefixes: Vec::new(),
-            });
+            let interface = eth0(addresses);
+            namespaces.push(NamespaceSpec::new(
+                INTERNET,
+                NamespaceKind::Internet,
+                vec![interface],
+            ));
         }
         for vnet in topology.probing_vnets() {
             namespaces.push(platform(&topology.vnets[vnet.0].name));
         }
+        namespaces.extend((0..topology.sites.len()).map(|index| site(topology, SiteIndex(index))));
+        namespaces.extend(topology.speakers().map(|index| {
+            let gateway = &topology.gateways[index.0];
+            // The first instance is the one that speaks.
+            let interface = eth0(&gateway.addresses[..1]);
+            NamespaceSpec::new(&gateway.name, NamespaceKind::Gateway, vec![interface])
+        }));
         let mut seen = HashSet::new();
         for namespace in &namespaces {
             if !seen.insert(namespace.name.to_lowercase()) {
                 return Err(Error::Spec(format!(
-                    "two namespaces of the lab would be named {}; rename the VM, or the VNet that has a tun",
+                    "two namespaces of the lab would be named {}; rename the VM, the VNet that has a tun, the site or \
+                     the gateway",
                     namespace.name
                 )));
             }
@@ -155,17 +156,19 @@ pub fn platform_name(vnet: &str) -> String {
     format!("{vnet}.platform")
 }
 
-/// One for each VNet: two VNets may use the same addresses (VNET-07).
-fn platform(vnet: &str) -> NamespaceSpec {
-    let addresses = [IpAddr::from(PLATFORM_V4), IpAddr::from(PLATFORM_V6)].map(IpNet::from);
-    NamespaceSpec {
-        name: platform_name(vnet),
-        kind: NamespaceKind::Platform,
-        place: Place::Lab,
-        forwarding: false,
-        run: Vec::new(),
-        interfaces: vec![InterfaceSpec::new("eth0".to_owned(), addresses.to_vec(), true)],
-        own_prefixes: Vec::new(),
+impl NamespaceSpec {
+    /// A namespace of the lab without programs.
+    #[must_use]
+    pub fn new(name: &str, kind: NamespaceKind, interfaces: Vec<InterfaceSpec>) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            place: Place::Lab,
+            forwarding: false,
+            run: Vec::new(),
+            interfaces,
+            own_prefixes: Vec::new(),
+        }
     }
 }
 
@@ -202,6 +205,12 @@ fn subnet_addresses(topology: &Topology, nic: &Nic) -> Result<Vec<IpNet>> {
     nic.addresses.iter().map(with_length).collect()
 }
 
+/// One for each VNet: two VNets may use the same addresses (VNET-07).
+fn platform(vnet: &str) -> NamespaceSpec {
+    let interface = eth0(&[IpAddr::from(PLATFORM_V4), IpAddr::from(PLATFORM_V6)]);
+    NamespaceSpec::new(&platform_name(vnet), NamespaceKind::Platform, vec![interface])
+}
+
 fn vnet_port(topology: &Topology, index: VnetIndex) -> Option<NamespaceSpec> {
     let vnet = &topology.vnets[index.0];
     let port = vnet.tun.as_ref()?;
@@ -216,18 +225,42 @@ fn vnet_port(topology: &Topology, index: VnetIndex) -> Option<NamespaceSpec> {
     // A namespace that is not ours keeps its own default route.
     let default_route = place == Place::Lab;
     let interface = InterfaceSpec::new(port.interface.clone(), addresses, default_route);
+    let interface = InterfaceSpec {
+        source_routing: true,
+        ..interface
+    };
     Some(NamespaceSpec {
-        name: vnet.name.clone(),
-        kind: NamespaceKind::VnetPort,
         place,
-        forwarding: false,
-        run: Vec::new(),
-        interfaces: vec![InterfaceSpec {
-            source_routing: true,
-            ..interface
-        }],
-        own_prefixes: Vec::new(),
+        ..NamespaceSpec::new(&vnet.name, NamespaceKind::VnetPort, vec![interface])
     })
+}
+
+/// One interface for each connection, all with the site's addresses. The way out of what no other route names is the first.
+fn site(topology: &Topology, index: SiteIndex) -> NamespaceSpec {
+    let site = &topology.sites[index.0];
+    let mut addresses = site.addresses.clone();
+    if !addresses.contains(&site.bgp_address) {
+        addresses.push(site.bgp_address);
+    }
+    let addresses: Vec<IpNet> = addresses.into_iter().map(IpNet::from).collect();
+    let interfaces = topology.connections_to(index).enumerate();
+    let interfaces = interfaces.map(|(position, connection)| InterfaceSpec {
+        mtu: u32::from(topology.connections[connection.0].mtu),
+        ..InterfaceSpec::new(format!("eth{position}"), addresses.clone(), position == 0)
+    });
+    let interfaces: Vec<InterfaceSpec> = interfaces.collect();
+    NamespaceSpec {
+        // From one connection to another; with one alone it would only send back what it does not know.
+        forwarding: interfaces.len() > 1,
+        run: site.run.clone(),
+        own_prefixes: site.prefixes.clone(),
+        ..NamespaceSpec::new(&site.name, NamespaceKind::Site, interfaces)
+    }
+}
+
+fn eth0(addresses: &[IpAddr]) -> InterfaceSpec {
+    let addresses = addresses.iter().copied().map(IpNet::from).collect();
+    InterfaceSpec::new("eth0".to_owned(), addresses, true)
 }
 
 #[cfg(test)]
@@ -309,6 +342,70 @@ internet: { addresses: [198.51.100.7] }
         );
         let text = serde_json::to_string(&spec).unwrap();
         assert_eq!(serde_json::from_str::<LabSpec>(&text).unwrap(), spec);
+    }
+
+    #[test]
+    fn sites_and_bgp_speakers_have_namespaces_of_their_own() {
+        let text = "
+apiVersion: peerlane/v1
+kind: Lab
+name: small
+profile: azure-2025
+vnets:
+  hub:
+    addressSpace: [10.0.0.0/16]
+    subnets: { GatewaySubnet: { addressPrefix: 10.0.255.0/27 } }
+  other:
+    addressSpace: [10.1.0.0/16]
+    subnets: { GatewaySubnet: { addressPrefix: 10.1.255.0/27 } }
+gateways:
+  hub-vpn: { vnet: hub }
+  other-vpn: { vnet: other }
+sites:
+  dc1: { addressPrefixes: [192.168.10.0/24, 192.168.11.0/24], asn: 65010, bgpPeeringAddress: 192.168.10.9, run: ['sleep 1'] }
+  dc2: { addressPrefixes: [192.168.20.0/24] }
+connections:
+  hub-dc2: { gateway: hub-vpn, site: dc2 }
+  hub-dc1: { gateway: hub-vpn, site: dc1, enableBgp: true }
+  other-dc1: { gateway: other-vpn, site: dc1 }
+";
+        let spec = spec(text).unwrap();
+        let namespaces: Vec<(&str, NamespaceKind, bool)> = spec
+            .namespaces
+            .iter()
+            .map(|it| (it.name.as_str(), it.kind, it.forwarding))
+            .collect();
+        // other-vpn speaks no BGP.
+        let expected = [
+            ("dc1", NamespaceKind::Site, true),
+            ("dc2", NamespaceKind::Site, false),
+            ("hub-vpn", NamespaceKind::Gateway, false),
+        ];
+        assert_eq!(namespaces, expected);
+        let interfaces = |namespace: &str| -> Vec<(String, String, u32, bool)> {
+            let interfaces = &spec.namespace(namespace).unwrap().interfaces;
+            let addresses = |it: &InterfaceSpec| {
+                it.addresses
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            interfaces
+                .iter()
+                .map(|it| (it.name.clone(), addresses(it), it.mtu, it.default_route))
+                .collect()
+        };
+        let dc1 = "192.168.10.1/32 192.168.11.1/32 192.168.10.9/32".to_owned();
+        let eth =
+            |name: &str, addresses: &str, mtu, default| (name.to_owned(), addresses.to_owned(), mtu, default);
+        assert_eq!(
+            interfaces("dc1"),
+            [eth("eth0", &dc1, 1400, true), eth("eth1", &dc1, 1400, false)]
+        );
+        assert_eq!(interfaces("hub-vpn"), [eth("eth0", "10.0.255.4/32", 1500, true)]);
+        let dc1 = spec.namespace("dc1").unwrap();
+        assert_eq!((dc1.own_prefixes.len(), dc1.run.len()), (2, 1));
     }
 
     #[test]
