@@ -95,12 +95,21 @@ impl Lab {
         .map_err(|errors| refused(&errors))?;
         Ok(Self {
             config: loaded.config,
-            topology: loaded.topology,
+            topology: as_learned(&client, loaded.topology)?,
             text: loaded.text,
             path: None,
             running: Some(client),
         })
     }
+}
+
+/// The model of a running lab with the routes that its gateways have learned by now.
+///
+/// # Errors
+/// The daemon does not answer.
+pub(crate) fn as_learned(client: &Client, mut topology: Topology) -> Result<Topology, Failure> {
+    daemon::learned::learn(&mut topology, client.learned_routes().map_err(unanswered)?);
+    Ok(topology)
 }
 
 /// The source of a FILE argument: a file, the only `*.vnet.yaml` of a directory, or `-` for standard input.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,17 @@ pub struct Flow {
 pub struct LabFile {
     pub file: String,
     pub text: String,
+}
+
+/// One route of `GET /v1/learned-routes`: what a gateway heard over BGP. The answer is null where none speaks.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LearnedRoute {
+    pub gateway: String,
+    pub connection: String,
+    pub prefix: IpNet,
+    /// The neighbour's ASN.
+    pub as_path: Vec<u32>,
 }
 
 /// `POST /v1/apply`: what the lab is to become; answered with [`control::Plan`].

@@ -128,6 +128,7 @@ fn want(present: &Current, file: &LabFile) -> Result<Wanted, ChangeError> {
     check_host(&present.generation.topology, &loaded.topology)?;
     let changed = model::change::converge(&present.config, &loaded.config)?;
     let (config, topology, text) = settle(loaded, changed)?;
+    crate::bgp::check(&topology)?;
     let spec = LabSpec::of(&topology).map_err(UpError::from)?;
     let difference = Difference::between(&present.spec, &spec)?;
     if let Some(foreign) = difference.foreign().next().filter(|_| in_user_namespace()) {

@@ -8,6 +8,7 @@ use control::Generation;
 use model::Topology;
 
 use crate::attach::Attached;
+use crate::learned;
 use crate::running::{Current, Lab};
 use crate::up::UpError;
 
@@ -54,7 +55,6 @@ impl Lab {
     ///
     /// # Errors
     /// The lab is being taken down.
-    #[expect(dead_code, reason = "routes that gateways learn come with the gateways")]
     pub(crate) fn revise(&self, edit: impl FnOnce(&mut Topology)) -> Result<u64, ChangeError> {
         let hands = self.hands.lock();
         if hands.is_none() {
@@ -68,6 +68,16 @@ impl Lab {
             ..(*present).clone()
         };
         Ok(self.publish(next))
+    }
+
+    /// Starts a program in a namespace of the lab, as those of its file. Not for asynchronous code.
+    ///
+    /// # Errors
+    /// The lab is being taken down, or the program cannot be started.
+    pub(crate) fn spawn(&self, namespace: &str, command: &str) -> Result<(), ChangeError> {
+        let mut hands = self.hands.lock();
+        let attached = hands.as_mut().ok_or(ChangeError::Down)?;
+        Ok(attached.keeper.spawn(namespace, command).map_err(UpError::from)?)
     }
 
     /// Makes `next` what forwards. Returns its generation.
@@ -84,12 +94,14 @@ impl Lab {
             tracing::error!("a worker does not pass to generation {generation}");
         }
         drop(past);
+        self.announce(generation);
         generation
     }
 }
 
 /// The tables of a changed topology.
-pub(crate) fn next(present: &Generation, topology: Topology) -> Generation {
+pub(crate) fn next(present: &Generation, mut topology: Topology) -> Generation {
+    learned::carry(&present.topology, &mut topology);
     let compiled = control::compile(&topology, present.snapshot.generation + 1);
     present.next(Arc::new(topology), compiled)
 }

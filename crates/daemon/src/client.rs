@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    ApplyRequest, Drop, ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, ProbeResult, State,
+    ApplyRequest, Drop, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState, ProbeRequest, ProbeResult,
+    State,
 };
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
@@ -96,6 +97,14 @@ impl Client {
     /// See [`Client::state`].
     pub fn lab(&self) -> Result<LabFile, ClientError> {
         self.call(Method::GET, "/v1/lab", &())
+    }
+
+    /// What the gateways have learned over BGP; None where none speaks. See [`crate::learned::learn`].
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn learned_routes(&self) -> Result<Option<Vec<LearnedRoute>>, ClientError> {
+        self.call(Method::GET, "/v1/learned-routes", &())
     }
 
     /// Sends packets between real sockets and says what came of them; takes up to about a second.

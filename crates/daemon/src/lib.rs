@@ -3,6 +3,7 @@
 pub mod api;
 mod apply;
 mod attach;
+mod bgp;
 mod bird;
 mod change;
 pub mod client;
@@ -12,6 +13,7 @@ mod exchange;
 #[cfg(test)]
 mod forwarding_tests;
 pub mod labs;
+pub mod learned;
 mod log;
 mod machines;
 mod ports;
@@ -20,6 +22,7 @@ mod process;
 mod publish;
 mod running;
 mod server;
+mod speakers;
 pub mod up;
 mod worker;
 

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::{ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
 use crate::exchange::{Exchange, Listeners, SOURCE_PORT, Seen};
+use crate::learned;
 use crate::running::Lab;
 use crate::worker::monotonic_ns;
 
@@ -23,6 +24,9 @@ const AT_ONCE: usize = 32;
 
 /// What the lab's programs get to open their ports before a probe may take one.
 const PROGRAMS_START: Duration = Duration::from_secs(2);
+
+/// What BGP gets to tell its routes: sessions take a second or two, on a busy machine some more.
+const ROUTES_START: Duration = Duration::from_secs(10);
 
 /// Who probes, and what is under way.
 #[derive(Debug)]
@@ -67,6 +71,7 @@ impl Prober {
 pub(crate) async fn probe(lab: &Arc<Lab>, request: ProbeRequest) -> Result<ProbeResult, String> {
     check(lab, &request)?;
     await_programs(lab, &request).await;
+    await_routes(lab).await;
     let _turn = lab
         .prober
         .turns
@@ -128,6 +133,19 @@ async fn await_programs(lab: &Lab, request: &ProbeRequest) {
     if request.to.as_deref().is_some_and(|to| lab.has_programs(to)) {
         tokio::time::sleep(PROGRAMS_START.saturating_sub(lab.started.elapsed())).await;
     }
+}
+
+/// What BGP has not told yet is no answer to how the lab forwards. A neighbour that says nothing is waited for once.
+async fn await_routes(lab: &Lab) {
+    let mut generations = lab.generations();
+    let heard = async {
+        while !learned::heard_all(&lab.current().generation.topology) {
+            if generations.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(ROUTES_START.saturating_sub(lab.started.elapsed()), heard).await;
 }
 
 /// On a thread of its own: the sockets of one probe, and the time in which the 5-tuple was its alone.

@@ -25,7 +25,7 @@ use crate::running::{self, Current, Lab};
 use crate::server::{self, Server, Stop};
 use crate::up::{Io, Readiness, Running, UpError, UpOptions};
 use crate::worker::Workers;
-use crate::{declared, labs, log};
+use crate::{bgp, declared, labs, log};
 
 /// The control socket in the run directory.
 pub(crate) const SOCKET: &str = "api.sock";
@@ -122,7 +122,9 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<
         file: orders.file.clone(),
         text: orders.text.clone(),
     };
-    let spec = LabSpec::of(&declared::load(&given)?.topology)?;
+    let topology = declared::load(&given)?.topology;
+    bgp::check(&topology)?;
+    let spec = LabSpec::of(&topology)?;
     let (run_dir, lock) = RunDir::create(&spec.name)?;
     // From here on a signal ends the lab in order, once it is up. None of this starts a thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -182,7 +184,9 @@ async fn serve(
     });
     let Control { server, mut stops } = control;
     let keeper = attached.keeper.liveness().try_clone_to_owned();
+    let run_dir = attached.run_dir.path().to_owned();
     lab.hands.give(attached);
+    bgp::start(&lab, &run_dir);
     let end = match announced {
         Ok(()) => ends.first(&mut stops, keeper).await,
         // Whoever wanted the lab was interrupted meanwhile.
@@ -216,8 +220,10 @@ async fn forward(
         None => (spec, given.clone()),
     };
     let loaded = declared::load(&file)?;
-    let compiled = control::compile(&loaded.topology, FIRST_GENERATION);
-    let generation = Generation::first(Arc::new(loaded.topology), compiled);
+    let mut topology = loaded.topology;
+    topology.learned_routes = bgp::present(&topology, &attached.ports).await;
+    let compiled = control::compile(&topology, FIRST_GENERATION);
+    let generation = Generation::first(Arc::new(topology), compiled);
     let ports = attached.ports.clone();
     let mut queues = std::mem::take(&mut attached.queues);
     let wanted = generation.provenance.ports.len();

@@ -15,6 +15,7 @@ use lab::{LabSpec, Namespace};
 use model::Config;
 use packet::Protocol;
 use packet::key::unmapped;
+use tokio::sync::watch;
 
 use crate::api::{Drop, Flow, LabFile, LabState, Meter, PortCounters, PortState, State};
 use crate::change::Hands;
@@ -35,6 +36,8 @@ pub(crate) struct Lab {
     pub(crate) hands: Hands,
     pub(crate) prober: Prober,
     pub(crate) started: Instant,
+    /// The generation that forwards, for those that follow it.
+    generation: watch::Sender<u64>,
 }
 
 /// What the lab is at present. A change replaces it as a whole.
@@ -67,6 +70,7 @@ impl Lab {
             hands,
             prober: Prober::new(),
             started: Instant::now(),
+            generation: watch::Sender::new(0),
         }
     }
 
@@ -77,6 +81,16 @@ impl Lab {
     /// Only [`crate::change`] does this, one change at a time.
     pub(crate) fn replace(&self, current: Current) {
         self.current.store(Arc::new(current));
+    }
+
+    /// Tells of every generation from now on.
+    pub(crate) fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Only [`crate::change`] does this.
+    pub(crate) fn announce(&self, generation: u64) {
+        self.generation.send_replace(generation);
     }
 
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {

@@ -16,10 +16,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::api::{ApplyRequest, ErrorBody, Flow, LabFile, Meter, PortState, ProbeRequest, State};
+use crate::api::{
+    ApplyRequest, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState, ProbeRequest, State,
+};
 use crate::change::ChangeError;
 use crate::running::Lab;
-use crate::{api, probe};
+use crate::{api, learned, probe};
 
 /// The largest request body: a probe is some hundred bytes.
 const BODY_LIMIT_BYTES: usize = 64 << 10;
@@ -136,6 +138,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/meter", get(meter))
         .route("/v1/lab", get(lab_file))
+        .route("/v1/learned-routes", get(learned_routes))
         .route("/v1/probe", post(run_probe))
         .route(
             "/v1/apply",
@@ -172,6 +175,10 @@ async fn meter(Extract(shared): Extract<Shared>) -> Json<Vec<Meter>> {
 
 async fn lab_file(Extract(shared): Extract<Shared>) -> Json<LabFile> {
     Json(shared.lab.current().file.clone())
+}
+
+async fn learned_routes(Extract(shared): Extract<Shared>) -> Json<Option<Vec<LearnedRoute>>> {
+    Json(learned::named(&shared.lab.current().generation.topology))
 }
 
 async fn run_probe(

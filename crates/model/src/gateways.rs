@@ -125,6 +125,20 @@ impl Topology {
         prefixes
     }
 
+    /// What the BGP speaker of `gateway`, one of the ends, originates over a connection: as [`Topology::advertised`], less
+    /// what it learned, which it passes on by itself.
+    #[must_use]
+    pub fn announced(&self, gateway: GatewayIndex, connection: ConnectionIndex) -> Vec<IpNet> {
+        let mut prefixes = self.originated(gateway);
+        let others = self.configured(gateway).into_iter();
+        let others =
+            others.filter(|behind| behind.connection != connection && behind.prefix.prefix_len() > 0);
+        prefixes.extend(others.map(|behind| behind.prefix));
+        let mut seen = HashSet::new();
+        prefixes.retain(|prefix| seen.insert(*prefix));
+        prefixes
+    }
+
     /// What the site at the end of a connection sends over it: with selectors their Azure side, else what the gateway,
     /// or every gateway of the circuit, tells it.
     #[must_use]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::args::{ExplainArgs, Io, Protocol, Verdict};
 use crate::commands::{path_view, run};
 use crate::failure::{Failure, Outcome, exit};
-use crate::lab_ref::{Lab, not_up};
+use crate::lab_ref::{Lab, as_learned, not_up, unanswered};
 use crate::output::{Output, View, say};
 use crate::probes::{Answer, Oracle, Question, send_all};
 
@@ -73,17 +73,19 @@ pub(crate) fn explain(args: &ExplainArgs, output: Output) -> Outcome {
 /// Sends the packet: in the running lab, or in a private copy of a file's lab.
 fn verify(lab: Lab, question: &Question) -> Result<Verified, Failure> {
     let topology = lab.topology.clone();
-    let oracle = Oracle::new(&topology);
     let questions = std::slice::from_ref(question);
-    let results = match &lab.running {
-        Some(client) => send_all(client, questions, |_| ())?,
+    let asked = |client: &daemon::Client| {
+        let results = send_all(client, questions, |_| ())?;
+        Ok::<_, Failure>((results, as_learned(client, topology)?))
+    };
+    let (results, topology) = match &lab.running {
+        Some(client) => asked(client)?,
         None => {
             let private = daemon::up_private(&run::options(lab, Io::Auto)).map_err(not_up)?;
-            let client =
-                daemon::Client::connect(&private.running.socket).map_err(crate::lab_ref::unanswered)?;
-            send_all(&client, questions, |_| ())?
+            asked(&daemon::Client::connect(&private.running.socket).map_err(unanswered)?)?
         }
     };
+    let oracle = Oracle::new(&topology);
     let Some(result) = results.first() else {
         return Err(Failure::failed("the daemon gave no answer to the probe"));
     };

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::args::TestArgs;
 use crate::commands::run;
 use crate::failure::{Failure, Outcome, exit};
-use crate::lab_ref::{Lab, not_up, unanswered};
+use crate::lab_ref::{Lab, as_learned, not_up, unanswered};
 use crate::output::{Cell, Output, Tone, View, say};
 use crate::probes::{Answer, Oracle, Question, send_all};
 
@@ -175,14 +175,19 @@ fn sent(args: &TestArgs, lab: Lab, oracle: &Oracle<'_>, cases: &[Case]) -> Resul
             let _ = write!(stderr, "\r{done} of {} probes{end}", questions.len());
         }
     };
-    let results = match &lab.running {
-        Some(client) => send_all(client, &questions, progress)?,
+    let asked = |client: &daemon::Client| {
+        let results = send_all(client, &questions, progress)?;
+        // By now BGP has told what there is to tell.
+        Ok::<_, Failure>((results, as_learned(client, oracle.topology.clone())?))
+    };
+    let (results, topology) = match &lab.running {
+        Some(client) => asked(client)?,
         None => {
             let private = daemon::up_private(&run::options(lab, args.io.io)).map_err(not_up)?;
-            let client = daemon::Client::connect(&private.running.socket).map_err(unanswered)?;
-            send_all(&client, &questions, progress)?
+            asked(&daemon::Client::connect(&private.running.socket).map_err(unanswered)?)?
         }
     };
+    let oracle = Oracle::new(&topology);
     let judged = |(case, result): (&Case, &daemon::api::ProbeResult)| {
         let told = Answer::explained(&oracle.explain(&case.question, result.source_port)?);
         Ok(judge(case, &Answer::of_packets(result), &told, "packets"))
