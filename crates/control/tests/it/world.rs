@@ -8,7 +8,7 @@ use engine::snapshot::{NicId, PortId};
 use engine::{DropReason, Verdict, Worker, WorkerOptions};
 use etherparse::PacketBuilder;
 use model::Topology;
-use model::topology::{NicIndex, VmIndex};
+use model::topology::{NicIndex, SiteIndex, VmIndex};
 use packet::edit::decrement_ttl;
 use packet::key::unmapped;
 use packet::{Burst, FlowKey, Packet, Protocol, VnetHeader};
@@ -17,6 +17,8 @@ use packet::{Burst, FlowKey, Packet, Protocol, VnetHeader};
 pub(crate) enum Place {
     Nic(NicIndex),
     Internet,
+    /// A site: any address of its prefixes answers.
+    Site(SiteIndex),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -49,18 +51,16 @@ impl<'a> World<'a> {
         }
     }
 
-    pub(crate) fn port(&self, place: Place) -> PortId {
-        match place {
-            Place::Nic(nic) => self.compiled.snapshot.nics[nic.0].port,
-            Place::Internet => {
-                let owners = &self.compiled.provenance.ports;
-                let at = owners
-                    .iter()
-                    .position(|owner| *owner == PortOwner::Internet)
-                    .unwrap();
-                PortId(u32::try_from(at).unwrap())
-            }
-        }
+    /// None: the site has no route there.
+    fn port(&self, place: Place, destination: IpAddr) -> Option<PortId> {
+        let owner = match place {
+            Place::Nic(nic) => return Some(self.compiled.snapshot.nics[nic.0].port),
+            Place::Internet => PortOwner::Internet,
+            Place::Site(site) => PortOwner::Connection(self.topology.site_egress(site, destination)?),
+        };
+        let mut owners = self.compiled.provenance.ports.iter();
+        let at = owners.position(|other| *other == owner).unwrap();
+        Some(PortId(u32::try_from(at).unwrap()))
     }
 
     /// One packet through the fabric.
@@ -72,7 +72,7 @@ impl<'a> World<'a> {
         self.burst.clear();
         assert!(self.burst.push(bytes, VnetHeader::default()));
         self.now_ns += 1_000;
-        let port = self.port(from);
+        let port = self.port(from, unmapped(key_of(bytes).destination)).unwrap();
         self.worker.process(
             &self.compiled.snapshot,
             self.now_ns,
@@ -81,8 +81,14 @@ impl<'a> World<'a> {
             &mut self.verdicts,
         );
         match self.verdicts[0] {
-            Verdict::Forward { nic, .. } => {
-                let to = nic.map_or(Place::Internet, |nic| Place::Nic(NicIndex(nic.index())));
+            Verdict::Forward { nic, port, .. } => {
+                let beyond = match self.compiled.provenance.ports[port.index()] {
+                    PortOwner::Connection(connection) => {
+                        Place::Site(self.topology.connections[connection.0].site().unwrap())
+                    }
+                    _ => Place::Internet,
+                };
+                let to = nic.map_or(beyond, |nic| Place::Nic(NicIndex(nic.index())));
                 Ok((to, self.burst.filled()[0].bytes().to_vec()))
             }
             Verdict::Drop(reason) => {
@@ -97,6 +103,7 @@ impl<'a> World<'a> {
         match place {
             Place::Nic(nic) => self.topology.nics[nic.0].name.clone(),
             Place::Internet => "internet".to_owned(),
+            Place::Site(site) => self.topology.sites[site.0].name.clone(),
         }
     }
 
@@ -147,14 +154,17 @@ impl<'a> World<'a> {
                 },
                 None => from,
             },
-            Place::Internet => from,
+            Place::Internet | Place::Site(_) => from,
         };
         loop {
             places.push(place);
+            if self.port(place, unmapped(key_of(&bytes).destination)).is_none() {
+                return (End::InGuest(self.name(place)), places, bytes);
+            }
             (place, bytes) = match self.carry(place, &bytes) {
                 Ok(arrived) => arrived,
                 Err((reason, nic)) => {
-                    let at = nic.map_or(Place::Internet, |nic| Place::Nic(NicIndex(nic.index())));
+                    let at = nic.map_or(place, |nic| Place::Nic(NicIndex(nic.index())));
                     if at != place {
                         places.push(at);
                     }
@@ -162,6 +172,15 @@ impl<'a> World<'a> {
                 }
             };
             places.push(place);
+            if let Place::Site(site) = place {
+                let to = unmapped(key_of(&bytes).destination);
+                let mut prefixes = self.topology.sites[site.0].prefixes.iter();
+                let end = match prefixes.any(|prefix| prefix.contains(&to)) {
+                    true => End::Delivered(place),
+                    false => End::InGuest(self.name(place)),
+                };
+                return (end, places, bytes);
+            }
             let Place::Nic(nic) = place else {
                 return (End::Delivered(place), places, bytes);
             };
