@@ -158,7 +158,7 @@ impl Topology {
     }
 
     /// The connection by which a site sends to an address: the longest prefix of [`Topology::site_routes`], of equal ones
-    /// the first.
+    /// the first; else its first connection, the way of everything else. None: it has none.
     #[must_use]
     pub fn site_egress(&self, site: SiteIndex, destination: IpAddr) -> Option<ConnectionIndex> {
         let lengths = self.connections_to(site).filter_map(|connection| {
@@ -169,6 +169,7 @@ impl Topology {
         lengths
             .reduce(|best, next| if next.0 > best.0 { next } else { best })
             .map(|(_, connection)| connection)
+            .or_else(|| self.connections_to(site).next())
     }
 
     /// The connections to a circuit.

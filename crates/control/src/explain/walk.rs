@@ -225,8 +225,8 @@ impl<'a> Walk<'a> {
         let Some(connection) = self.topology.site_egress(site, unmapped(key.destination)) else {
             let site = &self.topology.sites[site.0].name;
             self.finding(
-                "SiteNoRoute",
-                format!("{site} has no route to the destination: no connection of it leads there, or its gateway does not announce it"),
+                "SiteNotConnected",
+                format!("no connection of the lab leads to {site}"),
             );
             return Err(lost_silently(self.topology, at, self.path));
         };
