@@ -1,5 +1,6 @@
 //! What the user declares (`Config`), its validation, and the checked result (`Topology`).
 
+pub mod access;
 pub mod change;
 mod check;
 pub mod config;
@@ -8,6 +9,7 @@ pub mod endpoint;
 pub mod error;
 mod export;
 pub mod gateways;
+mod keys;
 mod limits;
 mod problems;
 pub mod service_tags;

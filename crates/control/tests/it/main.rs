@@ -12,6 +12,7 @@ mod diagnose;
 mod explain;
 mod generation;
 mod ip_vectors;
+mod peering_vectors;
 mod properties;
 mod random;
 mod vectors;

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::world::{Place, World, packet};
 
-fn document(name: &str) -> Value {
+pub(crate) fn document(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/vectors")
         .join(name);

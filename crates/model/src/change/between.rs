@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::section::position;
+use super::section::{position, value};
 use super::{Operation, peerings, pin};
 use crate::config::{Config, Peering, PeeringState, Profile};
 
@@ -23,6 +23,8 @@ pub fn between(old: &Config, new: &Config) -> Vec<Operation> {
     }
     let mut operations = Vec::new();
     operations.extend(peerings_gone(&old, &new));
+    let balancers = gone(&old.load_balancers, &new.load_balancers);
+    operations.extend(balancers.map(|name| Operation::DeleteLoadBalancer { name }));
     operations.extend(gone(&old.vms, &new.vms).map(|name| Operation::DeleteVm { name }));
     let nics = gone(&old.network_interfaces, &new.network_interfaces);
     operations.extend(nics.map(|name| Operation::DeleteNic { name }));
@@ -97,7 +99,7 @@ fn subnets_gone(old: &Config, new: &Config) -> Vec<Operation> {
 
 fn machines_put(old: &Config, new: &Config) -> Vec<Operation> {
     let vms = new.vms.iter().filter_map(|(name, vm)| {
-        let before = position(&old.vms, name).map(|at| &old.vms[at]);
+        let before = value(&old.vms, name);
         let vm = pin::kept(before, vm);
         (before != Some(&vm)).then(|| Operation::PutVm {
             name: name.clone(),
@@ -105,14 +107,22 @@ fn machines_put(old: &Config, new: &Config) -> Vec<Operation> {
         })
     });
     let nics = new.network_interfaces.iter().filter_map(|(name, nic)| {
-        let before = position(&old.network_interfaces, name).map(|at| &old.network_interfaces[at]);
+        let before = value(&old.network_interfaces, name);
         let nic = pin::kept_nic(before, nic);
         (before != Some(&nic)).then(|| Operation::PutNic {
             name: name.clone(),
             nic: Box::new(nic),
         })
     });
-    vms.chain(nics).collect()
+    let balancers = new.load_balancers.iter().filter_map(|(name, balancer)| {
+        let before = value(&old.load_balancers, name);
+        let balancer = pin::kept_balancer(before, balancer);
+        (before != Some(&balancer)).then(|| Operation::PutLoadBalancer {
+            name: name.clone(),
+            balancer: Box::new(balancer),
+        })
+    });
+    vms.chain(nics).chain(balancers).collect()
 }
 
 fn peerings_gone(old: &Config, new: &Config) -> Vec<Operation> {

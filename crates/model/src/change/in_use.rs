@@ -77,7 +77,12 @@ pub(super) fn in_subnet(config: &Config, vnet: &str, subnet: &str) -> Option<Str
             .find(|(_, nic)| here(&nic.subnet));
         found.map(|(name, _)| name.clone())
     };
-    vms.or_else(nics)
+    let balancers = || {
+        let mut all = config.load_balancers.iter();
+        let found = all.find(|(_, it)| it.frontends.values().any(|frontend| here(&frontend.subnet)));
+        found.map(|(name, _)| name.clone())
+    };
+    vms.or_else(nics).or_else(balancers)
 }
 
 /// The name of a NIC that has none.

@@ -12,14 +12,17 @@
 //!   [`Changed::config`] for the next change: it holds the states of peerings and the addresses NICs have, which a file may leave out.
 
 mod between;
+mod gate;
 mod in_use;
 mod peerings;
 mod pin;
 mod refusal;
+mod rights;
 mod section;
 mod vnets;
 
 pub use between::between;
+pub use gate::{Gate, Ticket};
 pub use refusal::Refusal;
 
 use crate::check;
@@ -119,6 +122,14 @@ pub enum Operation {
     DeleteNic {
         name: String,
     },
+    /// A frontend that says no address keeps the one it has, while it stays in its subnet.
+    PutLoadBalancer {
+        name: String,
+        balancer: Box<config::LoadBalancer>,
+    },
+    DeleteLoadBalancer {
+        name: String,
+    },
 }
 
 /// What operations lead to.
@@ -127,6 +138,9 @@ pub struct Changed {
     /// The declared state from now on.
     pub config: Config,
     pub topology: Topology,
+    /// A provisioning state that the objects pass through before they have succeeded: Updating for a peering with a classic
+    /// VNet (PEER-31).
+    pub transient: Option<&'static str>,
 }
 
 /// Carries out the operations in order, all or none.
@@ -136,13 +150,19 @@ pub struct Changed {
 pub fn apply(config: &Config, operations: &[Operation], actor: Option<&str>) -> Result<Changed, Refusal> {
     let mut next = config.clone();
     pin::addresses(&mut next)?;
+    let mut transient = None;
     for operation in operations {
+        if peerings::joins_classic(&next, operation) {
+            transient = Some("Updating");
+        }
+        rights::check(&next, operation, actor)?;
         step(&mut next, operation, actor)?;
     }
     let topology = checked(&next)?;
     Ok(Changed {
         config: next,
         topology,
+        transient,
     })
 }
 
@@ -166,14 +186,17 @@ pub fn converge(config: &Config, new: &Config) -> Result<Changed, Refusal> {
         return Err(Refusal::new("Sim.Value", *property, message).help("take the lab down and up again"));
     }
     let operations = between(config, new);
+    let mut old = config.clone();
+    pin::addresses(&mut old)?;
     let base = Config {
-        vnets: config.vnets.clone(),
-        peerings: config.peerings.clone(),
-        route_tables: config.route_tables.clone(),
-        network_security_groups: config.network_security_groups.clone(),
-        application_security_groups: config.application_security_groups.clone(),
-        vms: config.vms.clone(),
-        network_interfaces: config.network_interfaces.clone(),
+        vnets: old.vnets,
+        peerings: old.peerings,
+        route_tables: old.route_tables,
+        network_security_groups: old.network_security_groups,
+        application_security_groups: old.application_security_groups,
+        vms: old.vms,
+        network_interfaces: old.network_interfaces,
+        load_balancers: old.load_balancers,
         tests: Vec::new(),
         ..new.clone()
     };
@@ -183,7 +206,11 @@ pub fn converge(config: &Config, new: &Config) -> Result<Changed, Refusal> {
         ..changed.config
     };
     let topology = checked(&config)?;
-    Ok(Changed { config, topology })
+    Ok(Changed {
+        config,
+        topology,
+        transient: changed.transient,
+    })
 }
 
 /// The lab that the declared state gives.
@@ -197,14 +224,14 @@ fn checked(config: &Config) -> Result<Topology, Refusal> {
 }
 
 /// One operation: only the rules about the way from one state to the next.
-fn step(config: &mut Config, operation: &Operation, _actor: Option<&str>) -> Result<(), Refusal> {
+fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Result<(), Refusal> {
     use Operation as Op;
     match operation {
         Op::PutVnet { name, vnet } => vnets::put(config, name, vnet),
         Op::DeleteVnet { name } => vnets::delete(config, name),
         Op::PutSubnet { vnet, name, subnet } => vnets::put_subnet(config, vnet, name, subnet),
         Op::DeleteSubnet { vnet, name } => vnets::delete_subnet(config, vnet, name),
-        Op::PutPeering { peering } => peerings::put(config, peering),
+        Op::PutPeering { peering } => peerings::put(config, peering, actor),
         Op::SyncPeering { vnet, name } => peerings::sync(config, vnet, name),
         Op::DeletePeering { vnet, name } => peerings::delete(config, vnet, name),
         Op::PutRouteTable { name, table } => section::put(&mut config.route_tables, name, table),
@@ -253,5 +280,10 @@ fn step(config: &mut Config, operation: &Operation, _actor: Option<&str>) -> Res
             in_use::forget_tests(config, name);
             section::delete(&mut config.network_interfaces, "networkInterfaces", name)
         }
+        Op::PutLoadBalancer { name, balancer } => {
+            let balancer = pin::kept_balancer(section::value(&config.load_balancers, name), balancer);
+            section::put(&mut config.load_balancers, name, &balancer)
+        }
+        Op::DeleteLoadBalancer { name } => section::delete(&mut config.load_balancers, "loadBalancers", name),
     }
 }

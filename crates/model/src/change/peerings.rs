@@ -1,7 +1,7 @@
 //! What peerings become by being created, updated, synchronised and deleted: PEER-02..09, 17, 40.
 
 use super::section::{missing, position, same};
-use super::{Refusal, section};
+use super::{Operation, Refusal, section};
 use crate::config::{Config, DeploymentModel, Peering, PeeringEntry, PeeringState, Profile};
 use crate::problems::join;
 
@@ -37,14 +37,15 @@ pub(super) fn write_out(config: &mut Config, vnet: &str) {
     config.peerings = entries;
 }
 
-/// Creates or replaces a peering.
-pub(super) fn put(config: &mut Config, wanted: &Peering) -> Result<(), Refusal> {
+/// Creates or replaces a peering; it is `actor`'s unless it says whose.
+pub(super) fn put(config: &mut Config, wanted: &Peering, actor: Option<&str>) -> Result<(), Refusal> {
     write_out(config, &wanted.from);
     write_out(config, &wanted.to);
     let modern = config.profile == Some(Profile::Azure2025);
     let mut peering = Peering {
         peering_state: None,
         remote_address_space: Vec::new(),
+        principal: wanted.principal.clone().or_else(|| actor.map(str::to_owned)),
         ..wanted.clone()
     };
     let Some(index) = find(config, &wanted.from, &wanted.name) else {
@@ -86,6 +87,14 @@ pub(super) fn put(config: &mut Config, wanted: &Peering) -> Result<(), Refusal> 
     }
     config.peerings[index] = PeeringEntry::One(Box::new(peering));
     Ok(())
+}
+
+/// The operation creates a peering with a classic VNet (PEER-31).
+pub(super) fn joins_classic(config: &Config, operation: &Operation) -> bool {
+    let Operation::PutPeering { peering } = operation else {
+        return false;
+    };
+    is_classic(config, &peering.to) && find(config, &peering.from, &peering.name).is_none()
 }
 
 /// PEER-17: what is peered becomes what the remote VNet has now.
@@ -142,7 +151,7 @@ pub(super) fn object(entry: &PeeringEntry) -> Option<&Peering> {
     }
 }
 
-fn find(config: &Config, vnet: &str, name: &str) -> Option<usize> {
+pub(super) fn find(config: &Config, vnet: &str, name: &str) -> Option<usize> {
     let mut objects = config.peerings.iter().map(object);
     objects.position(|it| it.is_some_and(|it| same(&it.from, vnet) && same(&it.name, name)))
 }

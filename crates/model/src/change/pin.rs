@@ -1,7 +1,8 @@
 //! Addresses stay with their NICs: what the file leaves out is given once, not again after each change.
 
 use super::{Refusal, checked};
-use crate::config::{Address, Config, Nic, Vm, VmNic};
+use crate::config::{Address, Config, LoadBalancer, Nic, Vm, VmNic};
+use crate::keys::value;
 use crate::topology::{NicIndex, Topology};
 
 /// Writes down the address of every NIC that declares none.
@@ -18,7 +19,12 @@ pub(super) fn addresses(config: &mut Config) -> Result<(), Refusal> {
     }) && config
         .network_interfaces
         .values()
-        .all(|it| given(&it.private_ip_address, &it.private_ip_addresses));
+        .all(|it| given(&it.private_ip_address, &it.private_ip_addresses))
+        && config.load_balancers.values().all(|it| {
+            it.frontends
+                .values()
+                .all(|frontend| frontend.private_ip_address.is_some())
+        });
     if all {
         return Ok(());
     }
@@ -47,6 +53,13 @@ pub(super) fn addresses(config: &mut Config) -> Result<(), Refusal> {
         let index = nics.next();
         if !given(&nic.private_ip_address, &nic.private_ip_addresses) {
             nic.private_ip_addresses = of(&topology, index);
+        }
+    }
+    for (balancer, resolved) in config.load_balancers.values_mut().zip(&topology.load_balancers) {
+        for (frontend, resolved) in balancer.frontends.values_mut().zip(&resolved.frontends) {
+            frontend
+                .private_ip_address
+                .get_or_insert(Address(resolved.address));
         }
     }
     Ok(())
@@ -97,6 +110,20 @@ pub(super) fn kept_nic(old: Option<&Nic>, wanted: &Nic) -> Nic {
         nic.private_ip_addresses.clone_from(&old.private_ip_addresses);
     }
     nic
+}
+
+/// The same for the frontends of a load balancer.
+pub(super) fn kept_balancer(old: Option<&LoadBalancer>, wanted: &LoadBalancer) -> LoadBalancer {
+    let mut balancer = wanted.clone();
+    for (name, frontend) in &mut balancer.frontends {
+        let old = old.and_then(|old| value(&old.frontends, name));
+        if frontend.private_ip_address.is_none()
+            && let Some(old) = old.filter(|old| old.subnet.eq_ignore_ascii_case(&frontend.subnet))
+        {
+            frontend.private_ip_address = old.private_ip_address;
+        }
+    }
+    balancer
 }
 
 fn stays(old: &VmNic, new: &VmNic) -> bool {

@@ -3,22 +3,9 @@
 use indexmap::IndexMap;
 
 use super::Refusal;
+pub(super) use crate::keys::{position, same, value};
 use crate::problems::join;
 use crate::words::shown;
-
-/// As ARM compares names.
-pub(super) fn same(one: &str, other: &str) -> bool {
-    one.to_lowercase() == other.to_lowercase()
-}
-
-pub(super) fn position<T>(map: &IndexMap<String, T>, name: &str) -> Option<usize> {
-    map.get_index_of(name)
-        .or_else(|| map.keys().position(|key| same(key, name)))
-}
-
-pub(super) fn value<'a, T>(map: &'a IndexMap<String, T>, name: &str) -> Option<&'a T> {
-    map.get_index(position(map, name)?).map(|(_, object)| object)
-}
 
 /// The name as it is declared.
 pub(super) fn spelled<T>(map: &IndexMap<String, T>, name: &str) -> Option<String> {

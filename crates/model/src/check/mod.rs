@@ -14,6 +14,7 @@ mod peering_pairs;
 mod peering_states;
 mod peering_subnets;
 mod peerings;
+mod principals;
 mod ranges;
 mod routes;
 mod rule_fields;
@@ -89,6 +90,7 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     };
     topology.service_tags = scope.service_tags.clone();
     lab(config, problems);
+    principals::check(config, problems);
     routes::check(&scope, &mut topology, problems);
     nsgs::check(&scope, &mut topology, problems);
     vnets::check(&scope, &mut topology, problems);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 
+use crate::access;
 use crate::check::peering_overlaps::Overlaps;
 use crate::check::{Scope, names, peering_pairs, peering_states, peering_subnets};
 use crate::config::{self, PeeringEntry};
@@ -100,9 +101,8 @@ fn directions(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problem
         }
         let place = |property: &str| if short { at.clone() } else { join(&at, property) };
         let from = scope.vnets.find(from, &place("from"), problems);
-        if let Some(principal) = &given.principal {
-            scope.principals.find(principal, &place("as"), problems);
-        }
+        let principal = given.principal.as_ref();
+        let principal = principal.filter(|it| scope.principals.find(it, &place("as"), problems).is_some());
         let stale = given.peering_state == Some(config::PeeringState::Disconnected);
         if stale && scope.vnets.position(to).is_none() {
             if let Some(from) = from {
@@ -114,6 +114,16 @@ fn directions(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problem
         let (Some(from), Some(to)) = (from, to) else {
             continue;
         };
+        if let Err(refusal) = access::authorize_peering(
+            scope.config,
+            principal.map(String::as_str),
+            &given.name,
+            &given.from,
+            &given.to,
+        ) {
+            let problem = problems.error(refusal.code, place("as"), refusal.message);
+            problem.help(refusal.help.unwrap_or_default());
+        }
         let spelled = |vnet: usize| scope.config.vnets.get_index(vnet).map_or("", |(name, _)| name);
         let one = |from: usize, to: usize, back: bool| Declared {
             at: at.clone(),

@@ -11,12 +11,14 @@ use crate::check::ranges::{Sorted, forbidden};
 use crate::check::service_endpoints;
 use crate::config;
 use crate::endpoint::INTERNET;
+use crate::keys::subscription_id;
 use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::topology::{
     NsgIndex, PortNamespace, Profile, RouteTableIndex, Subnet, SubnetIndex, Topology, Vnet, VnetIndex,
     VnetPort,
 };
+use crate::values::host_bits;
 use crate::words::shown;
 
 /// A bound on what pairs of VNets cost; four subscriptions as full as VNET-10 lets them be.
@@ -27,9 +29,6 @@ const FLOW_TIMEOUTS: std::ops::RangeInclusive<u8> = 4..=30;
 
 /// GW-01.
 pub(crate) const GATEWAY_SUBNET: &str = "GatewaySubnet";
-
-/// What everything lives in when the file names no subscription.
-const DEFAULT_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
 
 /// The directory of subscriptions that name none.
 const DEFAULT_TENANT: &str = "default";
@@ -135,19 +134,16 @@ fn subscription(
     topology: &mut Topology,
     problems: &mut Problems,
 ) {
-    let (mut id, mut tenant) = (DEFAULT_SUBSCRIPTION.to_owned(), DEFAULT_TENANT.to_owned());
+    let mut tenant = DEFAULT_TENANT.to_owned();
     if let Some(name) = &vnet.subscription
         && let Some(found) = scope
             .subscriptions
             .find(name, &join(at, "subscription"), problems)
-        && let Some((name, subscription)) = scope.config.subscriptions.get_index(found)
+        && let Some((_, subscription)) = scope.config.subscriptions.get_index(found)
     {
-        id = subscription.id.as_ref().map_or_else(
-            || uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.to_lowercase().as_bytes()).to_string(),
-            |id| id.to_lowercase(),
-        );
         tenant = subscription.tenant.clone().unwrap_or(tenant);
     }
+    let id = subscription_id(scope.config, vnet.subscription.as_deref());
     topology.vnets[index].subscription = id;
     topology.vnets[index].tenant = tenant;
 }
@@ -157,7 +153,9 @@ fn address_space(name: &str, space: &[IpNet], at: &str, problems: &mut Problems)
     let at = join(at, "addressSpace");
     let entry = |index: usize| join(&at, &index.to_string());
     for (index, net) in space.iter().enumerate() {
-        if let Some(taken) = forbidden(*net) {
+        if net.addr() != net.network() {
+            host_bits(*net, &entry(index), problems);
+        } else if let Some(taken) = forbidden(*net) {
             let message = format!("the range {net} is not allowed: it intersects {taken}");
             problems
                 .error("Sim.VNET-02", entry(index), message)
@@ -314,7 +312,9 @@ fn subnet_ranges(
                 Some(_) => join(&at, "addressPrefix"),
                 None => join(&at, &format!("addressPrefixes.{position}")),
             };
-            if let Some(help) = wrong_size(profile, *net) {
+            if net.addr() != net.network() {
+                host_bits(*net, &target, problems);
+            } else if let Some(help) = wrong_size(profile, *net) {
                 let message =
                     format!("Subnet '{subnet_name}' is not valid in virtual network '{name}': {net}.");
                 problems.error("NetcfgInvalidSubnet", &target, message).help(help);

@@ -1,0 +1,93 @@
+//! Which right each operation needs (PEER-35).
+
+use super::{Operation, Refusal};
+use crate::access::{Resource, authorize, authorize_peering, object, vnet};
+use crate::config::{Config, DeploymentModel, Vnet};
+use crate::keys::{position, value};
+use crate::words::shown;
+
+/// # Errors
+/// `AuthorizationFailed`, `LinkedAuthorizationFailed`.
+pub(super) fn check(config: &Config, operation: &Operation, actor: Option<&str>) -> Result<(), Refusal> {
+    if let Operation::PutPeering { peering } = operation {
+        let who = peering.principal.as_deref().or(actor);
+        known(config, who)?;
+        return authorize_peering(config, who, &peering.name, &peering.from, &peering.to);
+    }
+    known(config, actor)?;
+    let (resource, action) = needs(config, operation);
+    authorize(config, actor, &action, &resource)
+}
+
+/// Whoever is no principal may do nothing.
+fn known(config: &Config, actor: Option<&str>) -> Result<(), Refusal> {
+    match actor {
+        Some(name) if position(&config.principals, name).is_none() => Err(Refusal::new(
+            "AuthorizationFailed",
+            "principals",
+            format!("there is no principal '{}'", shown(name)),
+        )
+        .help("declare it in 'principals'")),
+        _ => Ok(()),
+    }
+}
+
+/// The resource and the action on it.
+fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
+    use Operation as Op;
+    let network = |kind: &str, parent: &str, child: &str, verb: &str| {
+        let child = if child.is_empty() {
+            String::new()
+        } else {
+            format!("/{child}")
+        };
+        let provider = if kind == "virtualMachines" {
+            "Compute"
+        } else {
+            "Network"
+        };
+        (
+            object(config, kind, parent),
+            format!("Microsoft.{provider}/{kind}{child}/{verb}"),
+        )
+    };
+    let of_vnet = |key: &str, declared: Option<&Vnet>, child: &str, verb: &str| {
+        let classic = declared.is_some_and(|it| it.deployment_model == Some(DeploymentModel::Classic));
+        let provider = if classic { "ClassicNetwork" } else { "Network" };
+        let child = if child.is_empty() {
+            String::new()
+        } else {
+            format!("/{child}")
+        };
+        (
+            vnet(config, key),
+            format!("Microsoft.{provider}/virtualNetworks{child}/{verb}"),
+        )
+    };
+    let existing = |key: &str| value(&config.vnets, key);
+    match operation {
+        Op::PutVnet { name, vnet } => of_vnet(name, Some(existing(name).unwrap_or(vnet)), "", "write"),
+        Op::DeleteVnet { name } => of_vnet(name, existing(name), "", "delete"),
+        Op::PutSubnet { vnet, .. } => of_vnet(vnet, existing(vnet), "subnets", "write"),
+        Op::DeleteSubnet { vnet, .. } => of_vnet(vnet, existing(vnet), "subnets", "delete"),
+        Op::PutPeering { peering } => of_vnet(&peering.from, None, "virtualNetworkPeerings", "write"),
+        Op::SyncPeering { vnet, .. } => of_vnet(vnet, None, "virtualNetworkPeerings", "write"),
+        Op::DeletePeering { vnet, .. } => of_vnet(vnet, None, "virtualNetworkPeerings", "delete"),
+        Op::PutRouteTable { name, .. } => network("routeTables", name, "", "write"),
+        Op::DeleteRouteTable { name } => network("routeTables", name, "", "delete"),
+        Op::PutRoute { table, .. } => network("routeTables", table, "routes", "write"),
+        Op::DeleteRoute { table, .. } => network("routeTables", table, "routes", "delete"),
+        Op::PutNsg { name, .. } => network("networkSecurityGroups", name, "", "write"),
+        Op::DeleteNsg { name } => network("networkSecurityGroups", name, "", "delete"),
+        Op::PutRule { nsg, .. } => network("networkSecurityGroups", nsg, "securityRules", "write"),
+        Op::DeleteRule { nsg, .. } => network("networkSecurityGroups", nsg, "securityRules", "delete"),
+        Op::PutAsg { name } => network("applicationSecurityGroups", name, "", "write"),
+        Op::DeleteAsg { name } => network("applicationSecurityGroups", name, "", "delete"),
+        Op::PutVm { name, .. } => network("virtualMachines", name, "", "write"),
+        Op::DeleteVm { name } => network("virtualMachines", name, "", "delete"),
+        Op::PutNic { name, .. } => network("networkInterfaces", name, "", "write"),
+        Op::DeleteNic { name } => network("networkInterfaces", name, "", "delete"),
+        Op::PutLoadBalancer { name, .. } => network("loadBalancers", name, "", "write"),
+        Op::DeleteLoadBalancer { name } => network("loadBalancers", name, "", "delete"),
+    }
+}
