@@ -7,7 +7,6 @@ use control::{Query, compile, explain};
 use model::Source;
 use model::change::{self, Changed, Operation, Refusal};
 use model::config::{Address, Cidr, Config, DeploymentModel, Peering, Subnet, Vm, Vnet};
-use model::topology::VnetIndex;
 use serde_json::Value;
 
 use crate::vectors::document;
@@ -104,7 +103,7 @@ fn state(now: &Changed, peering: &str) -> String {
 /// The prefixes of the peering routes of a VNet's subnets.
 fn peering_routes(now: &Changed, vnet: &str) -> BTreeSet<String> {
     let index = now.topology.vnets.iter().position(|it| it.name == vnet).unwrap();
-    let rib = Rib::new(&scope(&now.topology, VnetIndex(index), None));
+    let rib = Rib::new(&scope(&now.topology, now.topology.vnets[index].subnets[0]));
     let routes = rib
         .routes()
         .iter()

@@ -23,6 +23,10 @@ pub fn between(old: &Config, new: &Config) -> Vec<Operation> {
     }
     let mut operations = Vec::new();
     operations.extend(peerings_gone(&old, &new));
+    let connections = gone(&old.connections, &new.connections);
+    operations.extend(connections.map(|name| Operation::DeleteConnection { name }));
+    operations.extend(gone(&old.gateways, &new.gateways).map(|name| Operation::DeleteGateway { name }));
+    operations.extend(gone(&old.sites, &new.sites).map(|name| Operation::DeleteSite { name }));
     let balancers = gone(&old.load_balancers, &new.load_balancers);
     operations.extend(balancers.map(|name| Operation::DeleteLoadBalancer { name }));
     operations.extend(gone(&old.vms, &new.vms).map(|name| Operation::DeleteVm { name }));
@@ -46,6 +50,7 @@ pub fn between(old: &Config, new: &Config) -> Vec<Operation> {
     );
     operations.extend(vnets_put(&old, &new));
     operations.extend(machines_put(&old, &new));
+    operations.extend(gateways_put(&old, &new));
     operations.extend(subnets_gone(&old, &new));
     operations.extend(gone(&old.vnets, &new.vnets).map(|name| Operation::DeleteVnet { name }));
     operations.extend(peerings_put(&old, &new));
@@ -123,6 +128,23 @@ fn machines_put(old: &Config, new: &Config) -> Vec<Operation> {
         })
     });
     vms.chain(nics).chain(balancers).collect()
+}
+
+fn gateways_put(old: &Config, new: &Config) -> Vec<Operation> {
+    let gateways = changed(&old.gateways, &new.gateways).map(|(name, it)| Operation::PutGateway {
+        name,
+        gateway: Box::new(it.clone()),
+    });
+    let sites = changed(&old.sites, &new.sites).map(|(name, it)| Operation::PutSite {
+        name,
+        site: Box::new(it.clone()),
+    });
+    let connections =
+        changed(&old.connections, &new.connections).map(|(name, it)| Operation::PutConnection {
+            name,
+            connection: Box::new(it.clone()),
+        });
+    gateways.chain(sites).chain(connections).collect()
 }
 
 fn peerings_gone(old: &Config, new: &Config) -> Vec<Operation> {

@@ -2,6 +2,7 @@
 
 use super::Refusal;
 use super::section::{same, value};
+use crate::check::GATEWAY_SUBNET;
 use crate::config::Config;
 use crate::problems::join;
 
@@ -82,7 +83,13 @@ pub(super) fn in_subnet(config: &Config, vnet: &str, subnet: &str) -> Option<Str
         let found = all.find(|(_, it)| it.frontends.values().any(|frontend| here(&frontend.subnet)));
         found.map(|(name, _)| name.clone())
     };
-    vms.or_else(nics).or_else(balancers)
+    let gateways = || {
+        let gateway_subnet = same(subnet, GATEWAY_SUBNET);
+        let mut all = config.gateways.iter().filter(|_| gateway_subnet);
+        all.find(|(_, it)| same(&it.vnet, vnet))
+            .map(|(name, _)| name.clone())
+    };
+    vms.or_else(nics).or_else(balancers).or_else(gateways)
 }
 
 /// The name of a NIC that has none.

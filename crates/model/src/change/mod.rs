@@ -130,6 +130,28 @@ pub enum Operation {
     DeleteLoadBalancer {
         name: String,
     },
+    PutGateway {
+        name: String,
+        gateway: Box<config::Gateway>,
+    },
+    /// Refused while a peering uses it from afar (GW-10) or a connection leads from it.
+    DeleteGateway {
+        name: String,
+    },
+    PutSite {
+        name: String,
+        site: Box<config::Site>,
+    },
+    DeleteSite {
+        name: String,
+    },
+    PutConnection {
+        name: String,
+        connection: Box<config::Connection>,
+    },
+    DeleteConnection {
+        name: String,
+    },
 }
 
 /// What operations lead to.
@@ -197,6 +219,9 @@ pub fn converge(config: &Config, new: &Config) -> Result<Changed, Refusal> {
         vms: old.vms,
         network_interfaces: old.network_interfaces,
         load_balancers: old.load_balancers,
+        gateways: old.gateways,
+        sites: old.sites,
+        connections: old.connections,
         tests: Vec::new(),
         ..new.clone()
     };
@@ -285,5 +310,11 @@ fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Resu
             section::put(&mut config.load_balancers, name, &balancer)
         }
         Op::DeleteLoadBalancer { name } => section::delete(&mut config.load_balancers, "loadBalancers", name),
+        Op::PutGateway { name, gateway } => section::put(&mut config.gateways, name, gateway),
+        Op::DeleteGateway { name } => section::delete(&mut config.gateways, "gateways", name),
+        Op::PutSite { name, site } => section::put(&mut config.sites, name, site),
+        Op::DeleteSite { name } => section::delete(&mut config.sites, "sites", name),
+        Op::PutConnection { name, connection } => section::put(&mut config.connections, name, connection),
+        Op::DeleteConnection { name } => section::delete(&mut config.connections, "connections", name),
     }
 }

@@ -88,6 +88,12 @@ fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
         Op::PutNic { name, .. } => network("networkInterfaces", name, "", "write"),
         Op::DeleteNic { name } => network("networkInterfaces", name, "", "delete"),
         Op::PutLoadBalancer { name, .. } => network("loadBalancers", name, "", "write"),
+        Op::PutGateway { name, .. } => network("virtualNetworkGateways", name, "", "write"),
+        Op::DeleteGateway { name } => network("virtualNetworkGateways", name, "", "delete"),
+        Op::PutSite { name, .. } => network("localNetworkGateways", name, "", "write"),
+        Op::DeleteSite { name } => network("localNetworkGateways", name, "", "delete"),
+        Op::PutConnection { name, .. } => network("connections", name, "", "write"),
+        Op::DeleteConnection { name } => network("connections", name, "", "delete"),
         Op::DeleteLoadBalancer { name } => network("loadBalancers", name, "", "delete"),
     }
 }

@@ -26,6 +26,8 @@ mod vnets;
 use indexmap::IndexMap;
 use names::Names;
 
+pub(crate) use vnets::GATEWAY_SUBNET;
+
 use crate::config::{self, Config};
 use crate::limits::{Limit, Limits};
 use crate::problems::{Problems, join};
