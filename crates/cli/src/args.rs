@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
+use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextHopArgs};
+
+pub(crate) const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
                         running lab. May be left out when exactly one lab runs";
 const FILE_HELP: &str = "A lab file, a directory with one *.vnet.yaml, or `-` for standard input";
 
@@ -154,6 +156,40 @@ pub(crate) enum Command {
     /// published list prices in USD per 10^9 bytes, unless --prices names a list of your own.
     #[command(after_help = "Example:\n  peerlane meter hub-spoke")]
     Meter(MeterArgs),
+    /// Show the next hop of a packet of a VM.
+    ///
+    /// JSON output of this and the next four is that of `az network watcher`. Diagnostics are of running VMs, and every VM of
+    /// a lab runs.
+    #[command(
+        after_help = "Example:\n  peerlane show-next-hop examples/hub-spoke.vnet.yaml client --source-ip 10.1.0.4 \
+                      --dest-ip 10.2.0.4",
+        allow_missing_positional = true
+    )]
+    ShowNextHop(NextHopArgs),
+    /// Ask the NSGs, and no route, whether a packet of a VM passes.
+    #[command(
+        after_help = "Example:\n  peerlane test-ip-flow examples/hub-spoke.vnet.yaml web --direction Inbound --protocol TCP \
+                      --local 10.2.0.4:8080 --remote '10.1.0.4:*'",
+        allow_missing_positional = true
+    )]
+    TestIpFlow(IpFlowArgs),
+    /// Send packets from a VM and show every hop, and where and why they are lost.
+    ///
+    /// A file is brought up as a private copy and taken down again; a name uses the running lab.
+    #[command(
+        after_help = "Example:\n  peerlane test-connectivity examples/hub-spoke.vnet.yaml client web --dest-port 8080"
+    )]
+    TestConnectivity(ConnectivityArgs),
+    /// Judge traffic by every NSG of a VM, and show which fields of which rules match it.
+    #[command(
+        after_help = "Example:\n  peerlane run-configuration-diagnostic examples/hub-spoke.vnet.yaml web --direction Inbound \
+                      --protocol Tcp --source 10.1.0.0/16 --destination 10.2.0.4 --port 8080",
+        allow_missing_positional = true
+    )]
+    RunConfigurationDiagnostic(ConfigurationArgs),
+    /// List the objects of a lab and what they contain or are associated with.
+    #[command(after_help = "Example:\n  peerlane show-topology examples/hub-spoke.vnet.yaml")]
+    ShowTopology(LabArg),
     /// Print the JSON Schema of the lab file, or of a command's JSON output.
     #[command(after_help = "Examples:\n  peerlane schema > lab.schema.json\n  peerlane schema explain")]
     Schema(SchemaArgs),

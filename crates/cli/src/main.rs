@@ -8,6 +8,7 @@ mod lab_ref;
 mod output;
 mod prices;
 mod probes;
+mod watcher_args;
 
 use std::env;
 use std::ffi::OsString;
@@ -72,6 +73,13 @@ fn run(cli: Cli) -> Outcome {
         Command::Plan(args) => commands::change::plan(&args, output),
         Command::Apply(args) => commands::change::apply(&args, output),
         Command::Export(args) => commands::change::export(&args),
+        Command::ShowNextHop(args) => commands::watcher::show_next_hop(&args, output),
+        Command::TestIpFlow(args) => commands::watcher::test_ip_flow(&args, output),
+        Command::TestConnectivity(args) => commands::watcher::test_connectivity(&args, output),
+        Command::RunConfigurationDiagnostic(args) => {
+            commands::watcher::run_configuration_diagnostic(&args, output)
+        }
+        Command::ShowTopology(args) => commands::watcher::show_topology(&args, output),
         Command::Schema(args) => commands::docs::schema(&args),
         Command::Completions(args) => commands::docs::completions(&args),
         Command::Man(args) => commands::docs::man(&args),

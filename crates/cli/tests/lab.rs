@@ -13,6 +13,7 @@ mod offline;
 mod programs;
 mod readme;
 mod support;
+mod watcher;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-fn assert_valid(peerlane: &Peerlane, command: &str, output: &Value) {
+pub(crate) fn assert_valid(peerlane: &Peerlane, command: &str, output: &Value) {
     let validator = jsonschema::validator_for(&closed_schema(peerlane, command)).unwrap();
     let errors: Vec<String> = validator
         .iter_errors(output)
@@ -55,7 +55,52 @@ fn assert_valid(peerlane: &Peerlane, command: &str, output: &Value) {
 #[test]
 fn every_offline_output_follows_its_schema() {
     let Fixture { peerlane, file } = fixture();
-    let cases: [(&str, Vec<&str>); 9] = [
+    let cases: [(&str, Vec<&str>); 13] = [
+        (
+            "show-next-hop",
+            vec![
+                "show-next-hop",
+                &file,
+                "a",
+                "--source-ip",
+                "10.0.0.4",
+                "--dest-ip",
+                "10.1.0.4",
+            ],
+        ),
+        (
+            "test-ip-flow",
+            vec![
+                "test-ip-flow",
+                &file,
+                "a",
+                "--direction",
+                "Outbound",
+                "--protocol",
+                "TCP",
+                "--local",
+                "10.0.0.4:*",
+                "--remote",
+                "10.1.0.4:80",
+            ],
+        ),
+        (
+            "run-configuration-diagnostic",
+            vec![
+                "run-configuration-diagnostic",
+                &file,
+                "c",
+                "--direction",
+                "Inbound",
+                "--protocol",
+                "Tcp",
+                "--source",
+                "10.0.0.0/16",
+                "--destination",
+                "10.1.0.5",
+            ],
+        ),
+        ("show-topology", vec!["show-topology", &file]),
         ("validate", vec!["validate", &file]),
         ("routes", vec!["routes", &file, "a"]),
         ("rules", vec!["rules", &file, "c"]),

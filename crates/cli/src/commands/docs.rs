@@ -45,9 +45,17 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
         "meter" => generator.root_schema_for::<Vec<meter::Charge>>(),
+        "show-next-hop" => generator.root_schema_for::<control::diagnose::NextHop>(),
+        "test-ip-flow" => generator.root_schema_for::<control::diagnose::FlowVerdict>(),
+        "test-connectivity" => generator.root_schema_for::<control::diagnose::Connectivity>(),
+        "run-configuration-diagnostic" => {
+            generator.root_schema_for::<control::diagnose::ConfigurationDiagnostic>()
+        }
+        "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, test, plan, apply, doctor, drops, flows and meter",
+                "there are validate, up, down, list, routes, rules, explain, peerings, test, plan, apply, doctor, drops, flows, meter, show-next-hop, test-ip-flow, test-connectivity, \
+                 run-configuration-diagnostic and show-topology",
             ));
         }
     };

@@ -12,3 +12,4 @@ pub(crate) mod path_view;
 pub(crate) mod run;
 pub(crate) mod test;
 pub(crate) mod validate;
+pub(crate) mod watcher;

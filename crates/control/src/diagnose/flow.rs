@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use engine::filter::{Access, inbound, outbound};
 use engine::snapshot::NicId;
 use model::Topology;
-use model::topology::{Direction, NicIndex};
+use model::topology::{Direction, NicIndex, TestProtocol};
 use packet::key::mapped;
 use packet::{FlowKey, Protocol};
 use schemars::JsonSchema;
@@ -18,8 +18,7 @@ use crate::explain::DEFAULT_SOURCE_PORT;
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
     pub direction: Direction,
-    /// TCP or UDP.
-    pub protocol: Protocol,
+    pub protocol: TestProtocol,
     /// The NIC's own address and port, whatever the direction. A port `*` is None.
     pub local: (IpAddr, Option<u16>),
     pub remote: (IpAddr, Option<u16>),
@@ -51,7 +50,12 @@ pub fn ip_flow(topology: &Topology, compiled: &Compiled, nic: NicIndex, flow: &F
         destination: mapped(remote),
         source_port: port(flow.local.1),
         destination_port: port(flow.remote.1),
-        protocol: flow.protocol,
+        protocol: match flow.protocol {
+            TestProtocol::Tcp => Protocol::TCP,
+            TestProtocol::Udp => Protocol::UDP,
+            TestProtocol::Icmp if local.is_ipv4() => Protocol::ICMP,
+            TestProtocol::Icmp => Protocol::ICMPV6,
+        },
     };
     let (snapshot, id) = (
         &compiled.snapshot,

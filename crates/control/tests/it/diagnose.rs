@@ -13,7 +13,6 @@ use model::topology::{
     Access, Direction, Endpoint, NicIndex, Nsg, NsgIndex, PortRange, Profile, RuleAddress, RuleProtocol,
     SecurityRule, SubnetIndex, TestProtocol, UdrNextHop, VnetIndex,
 };
-use packet::Protocol;
 use serde_json::{Value, json};
 
 use crate::common::{lab, nets, peer, routes, subnet, vm};
@@ -129,7 +128,7 @@ fn flow(
 ) -> Value {
     let flow = Flow {
         direction,
-        protocol: Protocol::TCP,
+        protocol: TestProtocol::Tcp,
         local: (address(local.0), local.1),
         remote: (address(remote.0), remote.1),
     };
@@ -364,7 +363,7 @@ fn both_ways_of_asking_the_nsgs_agree() {
                 let remote = (address(remote), (!inbound).then_some(port));
                 let flow = Flow {
                     direction,
-                    protocol: Protocol::TCP,
+                    protocol: TestProtocol::Tcp,
                     local,
                     remote,
                 };
