@@ -366,6 +366,44 @@ print('done')",
     );
 }
 
+/// A TCP server on port 7 that gives back what it gets.
+const ECHO: &str = "
+import socket
+t=socket.create_server(('',7)); print('ready')
+while True:
+    c,_=t.accept(); c.settimeout(5)
+    try: c.sendall(c.recv(100))
+    except OSError: pass
+    c.close()";
+
+const ECHO_CLIENT: &str = "
+import socket
+c=socket.create_connection(('10.3.0.4',7),timeout=2); c.sendall(b'question'); print(c.recv(100))";
+
+/// What goes one way only breaks connections at an appliance that keeps state, unless it translates addresses.
+///
+/// Shows: NVA-05.
+#[test]
+fn a_stateful_appliance_needs_both_directions() {
+    let lab = up("ipasym", &case("NVA-05"));
+    let _server = lab.serve("s3", ECHO);
+    assert_eq!(
+        lab.python("s1", ECHO_CLIENT),
+        "b'question'\n",
+        "an appliance without state does not care"
+    );
+    let stateful = "add table ip t; add chain ip t f { type filter hook forward priority 0; }; \
+                    add rule ip t f ct state invalid drop";
+    lab.ok("nva", &["nft", stateful]);
+    // The answer to the SYN went past it: what follows belongs to no connection it knows.
+    let broken = lab.exec("s1", &["python3", "-c", ECHO_CLIENT]);
+    assert_eq!(broken.code, 1, "{broken:?}");
+    let translating =
+        "add chain ip t post { type nat hook postrouting priority srcnat; }; add rule ip t post masquerade";
+    lab.ok("nva", &["nft", translating]);
+    assert_eq!(lab.python("s1", ECHO_CLIENT), "b'question'\n");
+}
+
 /// Shows: NET-13.
 #[test]
 fn a_nic_over_its_limit_drops_new_flows() {

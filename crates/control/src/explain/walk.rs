@@ -9,7 +9,7 @@ use engine::classify::{Sender, classify, is_probed};
 use engine::fib::RouteId;
 use engine::filter::{Access, Filtered, inbound, outbound};
 use engine::gateway::{Passed, from_gateway, from_site};
-use engine::route::{Hop as FabricHop, from_internet, route_and_tell};
+use engine::route::{Hop as FabricHop, PATH_MTU, from_internet, route_and_tell};
 use engine::snapshot::{ConnectionId, FibId, GatewayId, NicId, PeeringId, PortId};
 use engine::{DropReason, Rewrite};
 use model::Topology;
@@ -322,6 +322,17 @@ impl<'a> Walk<'a> {
         }
         if let Some(balanced) = hop.balanced {
             self.hops.push(self.balancer_hop(balanced, hop.to));
+        }
+        if let Some(gateway) = hop.narrowed_by {
+            self.finding(
+                "PathMtu",
+                format!(
+                    "the path takes {} bytes, not {PATH_MTU}: of larger packets those with DF are dropped as TooBig, which {} \
+                     tells their sender, others travel in fragments",
+                    hop.mtu,
+                    unmapped(gateway)
+                ),
+            );
         }
         let admitted = admit(snapshot, hop, &key);
         let Some(to) = hop.to else {

@@ -251,3 +251,32 @@ fn ttl_mtu() {
     assert_eq!(hop("s1-nic", "s2-nic").mtu, mtu("overPeeringGatewayInternet"));
     assert_eq!(hop("one-nic", "far-nic").mtu, mtu("vpnTunnelMtu"));
 }
+
+#[test]
+fn explain_says_where_the_path_is_narrow() {
+    let topology = load(PATHS);
+    let compiled = control::compile(&topology, 1);
+    let findings = |from: &str, to: &str| {
+        let query = control::Query {
+            source: topology.endpoint(from).unwrap(),
+            destination: topology.endpoint(to).unwrap(),
+            protocol: model::topology::TestProtocol::Udp,
+            source_port: 50000,
+            port: 80,
+        };
+        let explanation = control::explain(&topology, &compiled, &query).unwrap();
+        assert_eq!(explanation.verdict, "Allow", "{explanation:#?}");
+        let told = explanation.findings.into_iter();
+        told.filter(|finding| finding.code == "PathMtu")
+            .map(|finding| finding.message)
+            .collect::<Vec<_>>()
+    };
+    let told = findings("one", "far");
+    assert_eq!(told.len(), 2, "there and back: {told:?}");
+    assert!(
+        told[0].contains("1400 bytes") && told[0].contains("10.4.0.4"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("10.5.0.4"), "{told:?}");
+    assert_eq!(findings("one", "peered"), [""; 0]);
+}
