@@ -10,7 +10,7 @@ mod unchanged;
 use std::sync::Arc;
 
 use engine::Snapshot;
-use engine::snapshot::{NicId, PortId, VnetId};
+use engine::snapshot::{LogRuleId, NicId, PortId, VnetId};
 use model::Topology;
 use model::topology::{NicIndex, VnetIndex};
 
@@ -78,6 +78,12 @@ impl Generation {
     #[must_use]
     pub fn nic_index(&self, nic: NicId) -> Option<NicIndex> {
         self.ids.nics.position(nic.0).map(NicIndex)
+    }
+
+    /// The NSG and the rule that a flow log names, of those that are gone too.
+    #[must_use]
+    pub fn log_rule(&self, rule: LogRuleId) -> Option<(&str, &str)> {
+        self.ids.log_rules.name(rule.0)?.split_once('/')
     }
 
     /// The id of a VNet.

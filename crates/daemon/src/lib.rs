@@ -10,6 +10,7 @@ pub mod client;
 mod declared;
 mod ends;
 mod exchange;
+mod flow_log;
 #[cfg(test)]
 mod forwarding_tests;
 pub mod labs;

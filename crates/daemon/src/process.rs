@@ -13,12 +13,13 @@ use lab::{LabSpec, RunDir};
 use port::Offloads;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::api::LabFile;
 use crate::attach::{Attached, attach};
 use crate::change::Hands;
 use crate::ends::{End, Ends};
+use crate::flow_log::FlowLogs;
 use crate::ports::Opening;
 use crate::publish::Published;
 use crate::running::{self, Current, Lab};
@@ -183,6 +184,9 @@ async fn serve(
         notes: notes(&lab, &given),
     });
     let Control { server, mut stops } = control;
+    let (flow_log_end, ended) = oneshot::channel();
+    let flow_logs = FlowLogs::new(attached.run_dir.path(), &lab.current().file.file);
+    let flow_logs = tokio::spawn(flow_logs.follow(Arc::clone(&lab), ended));
     let keeper = attached.keeper.liveness().try_clone_to_owned();
     let run_dir = attached.run_dir.path().to_owned();
     lab.hands.give(attached);
@@ -193,6 +197,9 @@ async fn serve(
         Err(_) => End::Abandoned,
     };
     tracing::info!("lab {} ends: {end:?}", lab.name);
+    // What waits for its minute is written while there is a run directory.
+    drop(flow_log_end);
+    let _ = flow_logs.await;
     let mut result = take_down(&lab);
     if let End::KeeperDied = end {
         result = Err(UpError::failed(format!(

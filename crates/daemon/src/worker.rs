@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use engine::DropReason;
+use engine::flow_log::FlowEvent;
 use engine::snapshot::PortId;
 use engine::stats::{Flow, Stats};
 use engine::{Verdict, WorkerOptions};
@@ -34,6 +35,8 @@ const MAIL: u64 = u64::MAX;
 pub(crate) enum Ask {
     Stats(oneshot::Sender<Stats>),
     Flows(oneshot::Sender<Vec<Flow>>),
+    /// And how many were not kept.
+    FlowEvents(oneshot::Sender<(Vec<FlowEvent>, u64)>),
     /// By port: does it still forward.
     Alive(oneshot::Sender<Vec<bool>>),
     /// Answered with what was closed, to be dropped elsewhere: the end of a TUN takes tens of milliseconds.
@@ -120,6 +123,11 @@ impl Workers {
     /// Asks every worker for its records of NSG state.
     pub(crate) async fn flows(&self) -> Vec<Vec<Flow>> {
         self.ask(Ask::Flows).await
+    }
+
+    /// Takes from every worker what happened to logged flows since the last call.
+    pub(crate) async fn flow_events(&self) -> Vec<(Vec<FlowEvent>, u64)> {
+        self.ask(Ask::FlowEvents).await
     }
 
     /// Asks every worker which ports it still forwards to, by [`PortId`].
@@ -388,6 +396,7 @@ impl Worker {
             match ask {
                 Ask::Stats(answer) => drop(answer.send(self.engine.stats())),
                 Ask::Flows(answer) => drop(answer.send(self.engine.flows(monotonic_ns()))),
+                Ask::FlowEvents(answer) => drop(answer.send(self.engine.take_flow_events())),
                 Ask::Alive(answer) => {
                     drop(answer.send(self.ports.iter().map(|slot| slot.alive).collect()));
                 }

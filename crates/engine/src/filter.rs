@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use packet::{FlowKey, Prefix, Protocol};
 
 use crate::classes::{Addresses, Numbers};
-use crate::snapshot::{FilterId, NicId, Snapshot};
+use crate::snapshot::{FilterId, LogRuleId, NicId, Snapshot};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -75,6 +75,17 @@ pub fn outbound(snapshot: &Snapshot, nic: NicId, key: &FlowKey) -> Filtered {
 pub fn inbound(snapshot: &Snapshot, nic: NicId, key: &FlowKey) -> Filtered {
     let nic = &snapshot.nics[nic.index()];
     ask(snapshot, nic.admin_inbound, nic.inbound, key)
+}
+
+/// What flow logs call the rule that decided: the NSG that denied, or the last one asked (NSG-42). None: its NSG has no
+/// flow log, or flow logs do not know the protocol.
+pub(crate) fn logged(snapshot: &Snapshot, filtered: &Filtered, key: &FlowKey) -> Option<LogRuleId> {
+    if snapshot.log_rules.is_empty() || !has_ports(key.protocol) {
+        return None;
+    }
+    let (filter, decision) = *filtered.decisions.iter().flatten().next_back()?;
+    let rules = snapshot.log_rules.get(filter.index())?;
+    *rules.get(usize::from(decision.rule?))?
 }
 
 impl Filter {

@@ -13,9 +13,10 @@
 
 use packet::{FlowKey, Headers, Protocol};
 
+use crate::flow_log::{FlowChange, FlowEvent, FlowLog};
 use crate::rewrite::Rewrite;
 use crate::route::Hop;
-use crate::snapshot::{NicId, PeeringId, PortId, Snapshot, Vnet};
+use crate::snapshot::{LogRuleId, NicId, PeeringId, PortId, Snapshot, Vnet};
 use crate::stats::Flow;
 use crate::table::{Hot, NONE, Table};
 
@@ -95,6 +96,8 @@ struct List {
 pub(crate) struct Flows {
     table: Table,
     lists: [List; CLASSES],
+    log: FlowLog,
+    now_ns: u64,
     tick: u32,
     generation: u64,
     /// By NIC: its records, and how many it may have.
@@ -114,6 +117,8 @@ impl Flows {
                 first: NONE,
                 last: NONE,
             }; CLASSES],
+            log: FlowLog::default(),
+            now_ns: 0,
             tick: 0,
             generation: 0,
             per_nic: Vec::new(),
@@ -125,6 +130,7 @@ impl Flows {
 
     /// Sets the time and the generation of what follows, and takes out some of what is over.
     pub(crate) fn begin(&mut self, snapshot: &Snapshot, now_ns: u64) {
+        self.now_ns = now_ns;
         let (tick, generation) = (ticks(now_ns), snapshot.generation);
         if (tick, generation) == (self.tick, self.generation) {
             return;
@@ -138,6 +144,9 @@ impl Flows {
         if tick != self.tick {
             self.tick = tick;
             (0..CLASSES).for_each(|class| self.expire(class));
+            while let Some((slot, rule, counts)) = self.log.next_due(tick) {
+                self.tell(slot, rule, FlowChange::Continues(counts));
+            }
         }
     }
 
@@ -299,9 +308,54 @@ impl Flows {
         }
     }
 
-    /// Lets packets of this flow hit the decision, which holds, until the tick or the generation ends.
-    pub(crate) fn renew(&mut self, slot: Slot) {
-        self.table.hot[slot.0 as usize].stamp = self.stamp;
+    /// Lets packets of this flow hit the decision, which holds, until the tick or the generation ends; unless one of
+    /// its two records is logged.
+    pub(crate) fn renew(&mut self, slot: Slot, record: Slot) {
+        if !self.is_logged(slot) && !self.is_logged(record) {
+            self.table.hot[slot.0 as usize].stamp = self.stamp;
+        }
+    }
+
+    pub(crate) fn is_logged(&self, slot: Slot) -> bool {
+        self.table.cold[slot.0 as usize].logged
+    }
+
+    /// Lets the flow log follow a record that one of its rules has just allowed.
+    pub(crate) fn follow(&mut self, slot: Slot, rule: LogRuleId) {
+        let cold = &mut self.table.cold[slot.0 as usize];
+        cold.logged = true;
+        self.log.follow(slot.0, cold.serial, rule, self.tick);
+        self.tell(slot.0, rule, FlowChange::Began);
+    }
+
+    /// Tells the flow log of a packet that one of its rules has denied.
+    pub(crate) fn denied(&mut self, rule: LogRuleId, nic: NicId, inbound: bool, key: FlowKey) {
+        self.log.tell(FlowEvent {
+            rule,
+            nic,
+            inbound,
+            key,
+            now_ns: self.now_ns,
+            change: FlowChange::Denied,
+        });
+    }
+
+    /// What happened to logged flows since the last call, and how much of it was not kept.
+    pub(crate) fn take_events(&mut self) -> (Vec<FlowEvent>, u64) {
+        self.log.take()
+    }
+
+    fn tell(&mut self, slot: u32, rule: LogRuleId, change: FlowChange) {
+        let flow = self.describe(slot, self.tick);
+        let Some(nic) = flow.nic else { return };
+        self.log.tell(FlowEvent {
+            rule,
+            nic,
+            inbound: flow.inbound,
+            key: flow.key,
+            now_ns: self.now_ns,
+            change,
+        });
     }
 
     /// A packet was sent in this flow: counts it, keeps the entry alive and moves it through its states.
@@ -312,12 +366,19 @@ impl Flows {
         cold.bytes += u64::from(hot.bytes) + u64::from(seen.bytes);
         (hot.packets, hot.bytes) = (0, 0);
         let reply = cold.inbound;
+        if cold.logged {
+            self.log.count(slot.0, seen, !reply);
+        }
         self.touch(slot, seen.tcp_flags, reply);
     }
 
     /// A packet of this flow was received by the NIC that the entry belongs to.
     pub(crate) fn received(&mut self, slot: Slot, seen: Seen) {
-        let reply = !self.table.cold[slot.0 as usize].inbound;
+        let cold = &self.table.cold[slot.0 as usize];
+        let reply = !cold.inbound;
+        if cold.logged {
+            self.log.count(slot.0, seen, !reply);
+        }
         self.touch(slot, seen.tcp_flags, reply);
     }
 
@@ -435,6 +496,11 @@ impl Flows {
     }
 
     fn remove(&mut self, slot: u32) {
+        if self.table.cold[slot as usize].logged
+            && let Some((rule, counts)) = self.log.leave(slot)
+        {
+            self.tell(slot, rule, FlowChange::Ended(counts));
+        }
         let nic = NicId(self.table.hot[slot as usize].from);
         if let Some(count) = self.per_nic.get_mut(nic.index()) {
             *count = count.saturating_sub(1);

@@ -8,6 +8,7 @@ mod errors;
 pub mod fib;
 pub mod filter;
 mod flow;
+pub mod flow_log;
 mod fragment;
 pub mod gateway;
 mod hash;

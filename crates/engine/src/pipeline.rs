@@ -8,7 +8,7 @@ use packet::{FlowKey, Fragment, Headers, Packet};
 use crate::admit::admit;
 use crate::classify::{Sender, classify, is_probed};
 use crate::errors::Errors;
-use crate::filter::{self, Access};
+use crate::filter::{self, Access, Filtered};
 use crate::flow::{Balancing, Cached, Flows, Seen, Slot};
 use crate::fragment::Fragments;
 use crate::gateway::{from_gateway, from_site};
@@ -16,7 +16,7 @@ use crate::link;
 use crate::reason::DropReason;
 use crate::rewrite::rewrite;
 use crate::route::{Hop, from_internet, from_platform, route};
-use crate::snapshot::{NicId, Port, PortId, Snapshot};
+use crate::snapshot::{LogRuleId, NicId, Port, PortId, Snapshot};
 use crate::stats::Lost;
 
 /// A packet that was read and parsed.
@@ -103,12 +103,10 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         let reason = DropReason::PlatformReserved;
         return Err(Lost { reason, nic: from });
     }
+    let mut logged = [None; 2];
     if let (Some(nic), None) = (from, own) {
-        allowed(
-            filter::outbound(snapshot, nic, key).access,
-            DropReason::NsgOutbound,
-            nic,
-        )?;
+        let filtered = filter::outbound(snapshot, nic, key);
+        logged[0] = judge(state, snapshot, nic, &filtered, DropReason::NsgOutbound, key)?;
     }
     let balancing = own.and_then(|own| state.flows.balancing(own)).copied();
     let (hop, seen) = next_hop(snapshot, sender, key, key, balancing.unwrap_or_default())?;
@@ -123,11 +121,8 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         });
     }
     if let (Some(nic), None) = (hop.to, record) {
-        allowed(
-            filter::inbound(snapshot, nic, &seen).access,
-            DropReason::NsgInbound,
-            nic,
-        )?;
+        let filtered = filter::inbound(snapshot, nic, &seen);
+        logged[1] = judge(state, snapshot, nic, &filtered, DropReason::NsgInbound, &seen)?;
     }
     let ends = Ends {
         from,
@@ -135,6 +130,7 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         hop: &hop,
         seen: &seen,
         record,
+        logged,
     };
     let (own, record) = remember(state, arrival, ends)?;
     balanced(&mut state.flows, &hop, key, own, record);
@@ -147,7 +143,11 @@ fn balanced(flows: &mut Flows, hop: &Hop, key: &FlowKey, own: Option<Slot>, reco
     if let Some(own) = own {
         let answer = flows.balancing(own).and_then(|balancing| balancing.answer);
         let keep = hop.to.filter(|_| hop.balanced.is_some());
-        let whole = hop.to.filter(|_| !hop.rewrite.is_none() || keep.is_some());
+        // Each packet of a logged flow is counted at both ends.
+        let logged = flows.is_logged(own) || record.is_some_and(|record| flows.is_logged(record));
+        let whole = hop
+            .to
+            .filter(|_| (!hop.rewrite.is_none() || keep.is_some()) && !logged);
         flows.set_balancing(own, keep, answer, whole.map(|_| *hop));
         if answer.is_some() {
             return;
@@ -243,7 +243,7 @@ fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) 
     let seen = Seen::of(headers);
     state.flows.sent(own, seen);
     state.flows.received(record, seen);
-    state.flows.renew(own);
+    state.flows.renew(own, record);
     Some(Hop {
         to: Some(decision.to),
         port,
@@ -259,6 +259,8 @@ struct Ends<'a> {
     hop: &'a Hop,
     seen: &'a FlowKey,
     record: Option<Slot>,
+    /// The rules of flow logs that allowed the packet, at the sender and at the receiver.
+    logged: [Option<LogRuleId>; 2],
 }
 
 /// Makes the records of both NICs where they are missing, or none of them, and keeps the decision. What the edge or a
@@ -307,6 +309,15 @@ fn remember(
         },
         (record, _) => record,
     };
+    let made = [
+        (own, ends.own, ends.logged[0]),
+        (record, ends.record, ends.logged[1]),
+    ];
+    for (slot, before, rule) in made {
+        if let (Some(slot), None, Some(rule)) = (slot, before, rule) {
+            flows.follow(slot, rule);
+        }
+    }
     if let (Some(own), Some(record), Some(from), Some(to)) = (own, record, ends.from, ends.hop.to)
         && ends.hop.is_cacheable()
     {
@@ -320,7 +331,7 @@ fn remember(
                 peering: ends.hop.peering,
             },
         );
-        flows.renew(own);
+        flows.renew(own, record);
     }
     let seen = Seen::of(headers);
     own.into_iter().for_each(|own| flows.sent(own, seen));
@@ -328,14 +339,27 @@ fn remember(
     Ok((own, record))
 }
 
-fn allowed(access: Access, reason: DropReason, nic: NicId) -> Result<(), Lost> {
-    match access {
-        Access::Allow | Access::AlwaysAllow => Ok(()),
-        Access::Deny => Err(Lost {
-            reason,
-            nic: Some(nic),
-        }),
+/// Lets a packet pass a NIC's filters, or not. Returns what flow logs call the rule that allowed it, if they ask.
+fn judge(
+    state: &mut State,
+    snapshot: &Snapshot,
+    nic: NicId,
+    filtered: &Filtered,
+    reason: DropReason,
+    key: &FlowKey,
+) -> Result<Option<LogRuleId>, Lost> {
+    let rule = filter::logged(snapshot, filtered, key);
+    if filtered.access != Access::Deny {
+        return Ok(rule);
     }
+    if let Some(rule) = rule {
+        let inbound = reason == DropReason::NsgInbound;
+        state.flows.denied(rule, nic, inbound, *key);
+    }
+    Err(Lost {
+        reason,
+        nic: Some(nic),
+    })
 }
 
 /// The NIC whose port this is, if it is one NIC's.

@@ -33,6 +33,8 @@ ids! {
     FibId,
     /// Index into [`Snapshot::filters`].
     FilterId,
+    /// What flow logs call a rule of an NSG.
+    LogRuleId,
     /// Index into [`Snapshot::peerings`]: one direction, owned by the local VNet.
     PeeringId,
     /// Index into [`Snapshot::frontends`].
@@ -58,6 +60,8 @@ pub struct Snapshot {
     pub connections: Vec<Connection>,
     pub fibs: Vec<Fib>,
     pub filters: Vec<Filter>,
+    /// By filter and rule: what flow logs call it, if one follows its NSG. Empty: the lab has no flow log.
+    pub log_rules: Vec<Vec<Option<LogRuleId>>>,
     /// Public addresses of NICs (128-bit form), sorted by address, for packets from the Internet port.
     pub public_addresses: Vec<(u128, NicId)>,
     pub internet: Option<Internet>,

@@ -57,6 +57,8 @@ pub(crate) struct Cold {
     pub(crate) class: u8,
     /// The first packet was received by this NIC, not sent.
     pub(crate) inbound: bool,
+    /// A flow log follows it.
+    pub(crate) logged: bool,
     /// Minutes after which a quiet TCP flow is over (NSG-19).
     pub(crate) tcp_idle_minutes: u8,
     pub(crate) used: bool,

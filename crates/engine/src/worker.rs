@@ -5,6 +5,7 @@ use packet::{Burst, Fault, Fragment, Headers, split};
 
 use crate::errors::Errors;
 use crate::flow::{Flows, Seen, Slot};
+use crate::flow_log::FlowEvent;
 use crate::fragment::Fragments;
 use crate::pipeline::{self, Arrival, State};
 use crate::reason::DropReason;
@@ -143,6 +144,11 @@ impl Worker {
     #[must_use]
     pub fn flows(&self, now_ns: u64) -> Vec<Flow> {
         self.state.flows.list(now_ns)
+    }
+
+    /// What happened to logged flows since the last call, in order, and how many events were not kept.
+    pub fn take_flow_events(&mut self) -> (Vec<FlowEvent>, u64) {
+        self.state.flows.take_events()
     }
 
     /// Reads all headers, and has the lines of the flow table fetched meanwhile.

@@ -1,5 +1,6 @@
 //! What the user declares, as declared: the lab file's sections, property by property.
 
+mod flow_logs;
 mod security_admin;
 mod tag_file;
 
@@ -11,6 +12,7 @@ use crate::decode::{Decode, Object, choice, object, wrong};
 use crate::problems::Problems;
 pub use crate::values::{Address, Cidr, Unsupported};
 use crate::yaml::{Node, Value};
+pub use flow_logs::{FlowLog, FlowLogFormat, FlowLogType, RetentionPolicy};
 pub use security_admin::{
     AddressPrefixItem, AddressPrefixType, AdminAccess, AdminProtocol, AdminRule, AdminRuleCollection,
     NetworkGroup, SecurityAdminConfiguration,
@@ -55,6 +57,8 @@ object! {
         network_groups: IndexMap<String, NetworkGroup> = "networkGroups",
         /// Security admin rules, which are asked before any NSG (azure-2025).
         security_admin_configurations: IndexMap<String, SecurityAdminConfiguration> = "securityAdminConfigurations",
+        /// Flow logs of NSGs, by name.
+        flow_logs: IndexMap<String, FlowLog> = "flowLogs",
         /// A file of service tags in the format of Microsoft's ServiceTags_Public JSON, beside the lab file; the program's own
         /// examples when absent.
         service_tags: Option<TagFile> = "serviceTags",

@@ -65,6 +65,8 @@ pub struct Topology {
     pub asgs: Vec<Asg>,
     /// NSG-43: in order of evaluation.
     pub security_admin_configurations: Vec<SecurityAdminConfiguration>,
+    /// The enabled ones; at most one per NSG.
+    pub flow_logs: Vec<FlowLog>,
     pub service_tags: ServiceTags,
     /// NICs of VMs first, in VM order, then `networkInterfaces`.
     pub nics: Vec<Nic>,
@@ -289,6 +291,26 @@ pub enum RuleProtocol {
     Icmp,
     Esp,
     Ah,
+}
+
+/// A flow log of an NSG (NSG-40).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowLog {
+    pub name: String,
+    pub nsg: NsgIndex,
+    pub version: FlowLogVersion,
+    /// A directory, relative to the lab file; None: in the run directory.
+    pub storage: Option<String>,
+    /// None: files are kept for ever.
+    pub retention_days: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowLogVersion {
+    /// Beginnings of flows.
+    One,
+    /// Also what they carried.
+    Two,
 }
 
 /// Security admin rules, and the VNets they apply to (NSG-43).

@@ -2,6 +2,7 @@
 
 pub mod balancers;
 mod gateways;
+mod log_rules;
 mod tables;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use packet::Prefix;
 use packet::key::mapped;
 
 use crate::rib::Route;
+pub use log_rules::LogRule;
 use tables::Tables;
 
 /// NSG-19: of a VNet without `flowTimeoutInMinutes`.
@@ -45,6 +47,8 @@ pub struct Provenance {
     pub routes: Vec<Vec<Route>>,
     /// By filter.
     pub filters: Vec<FilterOrigin>,
+    /// By [`engine::snapshot::LogRuleId`], of a first generation.
+    pub log_rules: Vec<LogRule>,
     /// By frontend: the balancer, and the position in its list.
     pub frontends: Vec<(LoadBalancerIndex, usize)>,
     /// By health id: whom which probe asks.
@@ -121,6 +125,7 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         })
         .collect();
     public_addresses.sort_unstable();
+    let (log_rules, logged) = log_rules::log_rules(topology, &tables.provenance.filters);
     let snapshot = Snapshot {
         generation,
         vnets: tables.vnets,
@@ -131,6 +136,7 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         connections,
         fibs: tables.fibs,
         filters: tables.filters,
+        log_rules,
         public_addresses,
         internet: internet(topology, &owners),
         fabric_mtu: topology.settings.fabric_mtu,
@@ -148,6 +154,7 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
             ports: owners,
             frontends: origins,
             probed,
+            log_rules: logged,
             ..tables.provenance
         },
     }

@@ -14,6 +14,7 @@ pub(crate) struct Ids {
     pub(crate) nics: Names,
     pub(crate) ports: Names,
     pub(crate) peerings: Names,
+    pub(crate) log_rules: Names,
 }
 
 /// The ids of one kind of object.
@@ -53,6 +54,7 @@ impl Ids {
             nics: next(|ids| &ids.nics, nics.collect()),
             ports: next(|ids| &ids.ports, ports.collect()),
             peerings: next(|ids| &ids.peerings, peerings(topology, provenance)),
+            log_rules: next(|ids| &ids.log_rules, log_rules(topology, provenance)),
         }
     }
 }
@@ -149,6 +151,15 @@ fn peerings(topology: &Topology, provenance: &Provenance) -> Vec<(String, String
             format!("{from} {} {to} {end}", peering.name),
             format!("{from}/{}", peering.name),
         )
+    });
+    keyed.collect()
+}
+
+/// `<NSG>/<rule>`, as flow logs name it; an NSG may have two rules of a name, one in each direction.
+fn log_rules(topology: &Topology, provenance: &Provenance) -> Vec<(String, String)> {
+    let keyed = provenance.log_rules.iter().map(|rule| {
+        let name = format!("{}/{}", topology.nsgs[rule.nsg.0].name, rule.name);
+        (format!("{name} {:?}", rule.direction), name)
     });
     keyed.collect()
 }

@@ -6,7 +6,8 @@ use engine::Snapshot;
 use engine::balance::{Backend, Frontend, Rule};
 use engine::fib::NextHop;
 use engine::snapshot::{
-    Connection, FibId, Gateway, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId,
+    Connection, FibId, Gateway, Internet, LogRuleId, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet,
+    VnetId,
 };
 
 use super::ids::{Ids, Names};
@@ -25,6 +26,7 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         connections,
         mut fibs,
         filters,
+        mut log_rules,
         public_addresses,
         internet,
         fabric_mtu,
@@ -37,6 +39,9 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
     } = snapshot;
     for fib in &mut fibs {
         fib.map_next_hops(|next_hop| ids.next_hop(next_hop));
+    }
+    for id in log_rules.iter_mut().flatten().flatten() {
+        *id = LogRuleId(ids.log_rules.id(id.index()));
     }
     Snapshot {
         generation,
@@ -57,6 +62,7 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         connections: connections.into_iter().map(|it| ids.in_connection(it)).collect(),
         fibs,
         filters,
+        log_rules,
         public_addresses: ids.addresses(public_addresses),
         internet: internet.map(|internet| ids.in_internet(internet)),
         fabric_mtu,

@@ -39,6 +39,8 @@ fn changed(previous: &Snapshot, next: &Snapshot) -> Vec<bool> {
         fibs: _,
         // NSG-09.
         filters: _,
+        // A flow log follows flows to come.
+        log_rules: _,
         // What the edge rewrites is decided anew for each packet.
         public_addresses: _,
         internet: _,

@@ -9,4 +9,6 @@ pub use explanation::{BalancerHop, Drop, Evaluated, Explanation, Finding, Hop, H
 pub use peerings::{PeeringRow, peerings};
 pub(crate) use routes::hop_route;
 pub use routes::{EffectiveRoute, EffectiveRoutes, effective_route, effective_routes, route_columns};
-pub use rules::{Association, EffectiveNsg, EffectiveNsgs, EffectiveRule, Reference, effective_nsgs};
+pub use rules::{
+    Association, EffectiveNsg, EffectiveNsgs, EffectiveRule, Reference, effective_nsgs, resource_id,
+};

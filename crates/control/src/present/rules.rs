@@ -342,11 +342,17 @@ fn only(list: &[String]) -> Option<String> {
     }
 }
 
+/// The ARM id of a network resource, such as `networkSecurityGroups/web`.
+#[must_use]
+pub fn resource_id(subscription: &str, group: &str, kind_and_name: &str) -> String {
+    format!(
+        "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Network/{kind_and_name}"
+    )
+}
+
 fn reference(subscription: &str, group: &str, kind_and_name: &str) -> Reference {
     Reference {
-        id: format!(
-            "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Network/{kind_and_name}"
-        ),
+        id: resource_id(subscription, group, kind_and_name),
         resource_group: group.to_owned(),
     }
 }

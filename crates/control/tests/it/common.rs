@@ -30,6 +30,7 @@ pub(crate) fn lab(profile: Profile) -> Topology {
         route_tables: Vec::new(),
         nsgs: Vec::new(),
         asgs: Vec::new(),
+        flow_logs: Vec::new(),
         security_admin_configurations: Vec::new(),
         service_tags: ServiceTags::default(),
         nics: Vec::new(),

@@ -41,9 +41,7 @@ fn vnets(profile: Profile, count: usize) -> Topology {
 fn next_hop(topology: &Topology, nic: NicIndex, destination: &str) -> NextHop {
     let snapshot = compile(topology, 1).snapshot;
     let fib = &snapshot.fibs[snapshot.nics[nic.0].fib.index()];
-    fib.routes()[fib.lookup(mapped(address(destination))).unwrap().index()]
-        .next_hop
-        .clone()
+    fib.routes()[fib.lookup(mapped(address(destination))).unwrap().index()].next_hop
 }
 
 #[test]

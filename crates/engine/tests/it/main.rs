@@ -8,8 +8,9 @@ mod drops;
 #[cfg(test)]
 mod edge;
 #[cfg(test)]
-mod fragment_model;
+mod flow_log;
 #[cfg(test)]
+mod fragment_model;
 mod fragments;
 #[cfg(test)]
 mod hostile;

@@ -255,6 +255,7 @@ fn fabric() -> Snapshot {
         ],
         nics,
         fabric_mtu: None,
+        log_rules: vec![],
         flows_per_nic: 500_000,
         carries_ipsec: true,
         filters: vec![],

@@ -3,6 +3,7 @@
 mod addresses;
 mod balancing_rules;
 pub(crate) mod expectations;
+mod flow_logs;
 mod gateways;
 mod load_balancers;
 mod members;
@@ -96,6 +97,7 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     routes::check(&scope, &mut topology, problems);
     nsgs::check(&scope, &mut topology, problems);
     vnets::check(&scope, &mut topology, problems);
+    flow_logs::check(&scope, &mut topology, problems);
     security_admin::check(&scope, &mut topology, problems);
     peerings::check(&scope, &mut topology, problems);
     nics::check(&scope, &mut topology, problems);
@@ -138,6 +140,7 @@ fn empty(config: &Config) -> Topology {
         route_tables: Vec::new(),
         nsgs: Vec::new(),
         asgs: Vec::new(),
+        flow_logs: Vec::new(),
         security_admin_configurations: Vec::new(),
         service_tags: ServiceTags::default(),
         nics: Vec::new(),
