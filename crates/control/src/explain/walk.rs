@@ -307,7 +307,13 @@ impl<'a> Walk<'a> {
                 classify(snapshot, internet.port, &key)?;
                 from_internet(snapshot, &key)
             });
+        // A service answers a private address and never speaks first (ROUTE-09).
+        let asked = |hop: &FabricHop| {
+            hop.rewrite.destination.is_some()
+                || (hop.to).is_some_and(|to| self.records.contains(&(to, key.reversed())))
+        };
         match arrived {
+            Ok(hop) if !asked(&hop) => Err(self.lost(Node::Internet, DropReason::NoDestination)),
             Ok(hop) => self.cross(Node::Internet, &hop, hop.rewrite.apply(&key)),
             Err(reason) => Err(self.lost(Node::Internet, reason)),
         }

@@ -53,7 +53,7 @@ pub struct BalancerHop {
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Evaluated {
     pub nsg: String,
-    /// `NetworkInterface` or `Subnet`.
+    /// `NetworkManager` (security admin rules, whose `nsg` is `<configuration>/<collection>`), `NetworkInterface` or `Subnet`.
     pub association: &'static str,
     pub rule: String,
     pub access: &'static str,

@@ -1,6 +1,6 @@
 //! The body and the table of `az network nic show-effective-route-table` (ROUTE-38, ROUTE-40).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use model::Topology;
 use model::topology::NicIndex;
@@ -39,10 +39,27 @@ pub struct EffectiveRoute {
 pub fn effective_routes(topology: &Topology, nic: NicIndex) -> EffectiveRoutes {
     let scope = scope(topology, topology.nics[nic.0].subnet);
     let rib = Rib::new(&scope);
-    let listed = rib.routes().iter().filter(|route| route.listed);
-    let value = listed
-        .map(|route| effective_route(route, scope.disable_bgp_route_propagation))
-        .collect();
+    let mut value: Vec<EffectiveRoute> = Vec::new();
+    let mut of_tags = HashMap::new();
+    for route in rib.routes().iter().filter(|route| route.listed) {
+        let row = effective_route(route, scope.disable_bgp_route_propagation);
+        let Some(tag) = &route.tag else {
+            value.push(row);
+            continue;
+        };
+        // ROUTE-33: a service tag's prefixes make one row, or two where some lose theirs.
+        let at = *of_tags
+            .entry((&route.name, row.state))
+            .or_insert_with(|| value.len());
+        match value.get_mut(at) {
+            Some(first) => {
+                let own = first.tag_map.entry(tag.clone()).or_default();
+                own.extend_from_slice(&row.address_prefix);
+                first.address_prefix.extend(row.address_prefix);
+            }
+            None => value.push(row),
+        }
+    }
     EffectiveRoutes {
         next_link: None,
         value,
@@ -110,7 +127,7 @@ pub(crate) fn hop_route(route: &Route) -> HopRoute {
 pub fn effective_route(route: &Route, disable_bgp_route_propagation: bool) -> EffectiveRoute {
     EffectiveRoute {
         address_prefix: vec![route.prefix.to_string()],
-        destination_service_tags: Vec::new(),
+        destination_service_tags: route.tag.iter().cloned().collect(),
         disable_bgp_route_propagation,
         has_bgp_override: false,
         name: route.name.clone(),
@@ -121,6 +138,8 @@ pub fn effective_route(route: &Route, disable_bgp_route_propagation: bool) -> Ef
             RouteState::Active => "Active",
             RouteState::Invalid => "Invalid",
         },
-        tag_map: BTreeMap::new(),
+        tag_map: (route.tag.iter())
+            .map(|tag| (tag.clone(), vec![route.prefix.to_string()]))
+            .collect(),
     }
 }

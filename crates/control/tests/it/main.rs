@@ -15,5 +15,6 @@ mod ip_vectors;
 mod peering_vectors;
 mod properties;
 mod random;
+mod services;
 mod vectors;
 mod world;

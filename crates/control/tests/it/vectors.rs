@@ -197,7 +197,7 @@ fn route(value: &Value) -> Route {
     }
 }
 
-/// Shows: ROUTE-20, ROUTE-21, ROUTE-22, ROUTE-23, ROUTE-25.
+/// Shows: ROUTE-20, ROUTE-21, ROUTE-22, ROUTE-23, ROUTE-25, ROUTE-33.
 #[test]
 fn route_selection() {
     let document = document("route_selection.json");
@@ -206,8 +206,7 @@ fn route_selection() {
     for case in cases(&document) {
         let id = text(&case["id"]);
         if id == "RS-SERVICE-TAG-TIES" {
-            // ROUTE-33: the file format has no service tags as route prefixes, so there is nothing to choose from.
-            assert!(case.get("lookups").is_none());
+            service_tag_ties(case);
             continue;
         }
         let routes: Vec<Route> = case["routes"].as_array().unwrap().iter().map(route).collect();
@@ -239,6 +238,42 @@ fn route_selection() {
         }
     }
     assert_eq!(lookups, 2 * 20 - 1);
+}
+
+/// One prefix, of a route for each kind of destination in the order the case lists them: the best of those left wins,
+/// whatever the order of the rows.
+fn service_tag_ties(case: &Value) {
+    assert_eq!(case["appliesWhen"], "identical prefix among user routes");
+    let kinds = case["orderedPreference"].as_array().unwrap();
+    let rows: Vec<Route> = kinds
+        .iter()
+        .map(|kind| {
+            // The tag stands in brackets, but for AzureCloud itself and what is no tag.
+            let text = text(kind);
+            let tag = match text.split_once('(') {
+                Some((_, tag)) => Some(tag.trim_end_matches(')')),
+                None => (text == "AzureCloud").then_some(text),
+            };
+            Route {
+                tag: tag.map(str::to_owned),
+                ..route(&json!({
+                    "name": text, "source": "User", "state": "Active", "addressPrefix": ["20.150.68.0/24"],
+                    "nextHopType": "None", "nextHopIpAddress": [],
+                }))
+            }
+        })
+        .collect();
+    assert_eq!(rows.iter().filter(|row| row.tag.is_none()).count(), 1);
+    assert_eq!(rows.len(), 5);
+    for best in 0..rows.len() {
+        for turn in 0..rows.len() - best {
+            let mut left = rows[best..].to_vec();
+            left.rotate_left(turn);
+            let rib = Rib::of(Profile::Azure2025, left);
+            let found = rib.lookup("20.150.68.4".parse().unwrap()).unwrap();
+            assert_eq!(found.name, rows[best].name);
+        }
+    }
 }
 
 /// Shows: NSG-11.

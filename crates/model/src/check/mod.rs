@@ -105,6 +105,7 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     gateways::check(&scope, &mut topology, problems);
     gateways::user_routes(&topology, problems);
     service_endpoints::distinct_clients(&topology, problems);
+    nsgs::plain_where_classic(&topology, problems);
     expectations::check(&scope, &mut topology, problems);
     topology
 }

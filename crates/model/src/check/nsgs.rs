@@ -1,13 +1,15 @@
 //! Network and application security groups: NSG-02..07, NSG-34, NET-10.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::check::Scope;
 use crate::check::names;
 use crate::check::rule_fields::{Field, ports};
 use crate::config;
 use crate::problems::{Problems, join};
-use crate::topology::{Access, Asg, Direction, Nsg, RuleAddress, RuleProtocol, SecurityRule, Topology};
+use crate::topology::{
+    Access, Asg, Direction, Nsg, RuleAddress, RuleProtocol, SecurityRule, SubnetIndex, Topology,
+};
 
 /// NSG-34: the most both profiles allow.
 const MOST_NSGS: usize = 5000;
@@ -56,6 +58,53 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
             rules,
         });
     }
+}
+
+/// NSG-33: a rule with lists works in Resource Manager VNets only.
+pub(crate) fn plain_where_classic(topology: &Topology, problems: &mut Problems) {
+    let classic = |subnet: SubnetIndex| {
+        let subnet = topology.subnets.get(subnet.0)?;
+        let vnet = topology.vnets.get(subnet.vnet.0)?;
+        vnet.classic.then_some((vnet, subnet))
+    };
+    let subnets = (0..topology.subnets.len()).filter_map(|index| {
+        let (vnet, subnet) = classic(SubnetIndex(index))?;
+        Some((subnet.nsg?, format!("subnet {}/{}", vnet.name, subnet.name)))
+    });
+    let nics = topology.nics.iter().filter_map(|nic| {
+        classic(nic.subnet)?;
+        Some((nic.nsg?, format!("NIC {}", nic.name)))
+    });
+    let mut told = HashSet::new();
+    for (nsg, place) in subnets.chain(nics) {
+        let nsg = &topology.nsgs[nsg.0];
+        let augmented = nsg.rules.iter().filter(|rule| is_augmented(rule));
+        for rule in augmented {
+            let at = join(
+                &join(&join("networkSecurityGroups", &nsg.name), "securityRules"),
+                &rule.name,
+            );
+            if told.insert(at.clone()) {
+                let message = format!("rule {} has lists, and {place} is of a classic VNet", rule.name);
+                problems
+                    .error("Sim.NSG-33", at, message)
+                    .on_key()
+                    .help("write one rule for each address and each range of ports");
+            }
+        }
+    }
+}
+
+fn is_augmented(rule: &SecurityRule) -> bool {
+    let several = |address: &RuleAddress| match address {
+        RuleAddress::Prefixes(prefixes) => prefixes.len() > 1,
+        RuleAddress::Asgs(_) => true,
+        RuleAddress::Any | RuleAddress::Tag(_) => false,
+    };
+    several(&rule.source)
+        || several(&rule.destination)
+        || rule.source_ports.len() > 1
+        || rule.destination_ports.len() > 1
 }
 
 fn rules(scope: &Scope<'_>, nsg: &config::Nsg, at: &str, problems: &mut Problems) -> Vec<SecurityRule> {
