@@ -6,11 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::check::ranges;
+use crate::limits::{Limit, Limits};
 use crate::problems::{Problems, join};
-use crate::topology::{NicIndex, Profile, Topology, VnetIndex};
-
-/// VNET-10.
-const MOST_PER_NIC: usize = 256;
+use crate::topology::{NicIndex, PeeringState, Topology, VnetIndex};
 
 /// What the file says of one NIC's addresses, and where.
 pub(crate) struct Wish {
@@ -27,6 +25,7 @@ pub(crate) struct Wish {
 
 /// Gives every NIC its addresses: all static ones first, then the others in file order, none of them one of `frontends`.
 pub(crate) fn allocate(
+    limits: Limits<'_>,
     wishes: &[Wish],
     frontends: HashSet<(VnetIndex, IpAddr)>,
     topology: &mut Topology,
@@ -42,21 +41,52 @@ pub(crate) fn allocate(
     for wish in wishes.iter().filter(|wish| wish.addresses.is_empty()) {
         lowest_free(wish, topology, &mut pool, problems);
     }
-    let most = match topology.profile {
-        Profile::Azure2018 => 8192,
-        Profile::Azure2025 => 65_536,
-    };
+    let most = limits.most(Limit::NicAddresses);
+    for wish in wishes.iter().filter(|wish| wish.addresses.len() > most) {
+        let message = format!("a NIC has at most {most} addresses");
+        problems.error(Limit::NicAddresses.code(), &wish.addresses_at, message);
+    }
+    counts(limits, &pool, topology, problems);
+}
+
+/// VNET-10: addresses of a VNet, and of a VNet with its peers; NICs.
+fn counts(limits: Limits<'_>, pool: &Pool, topology: &Topology, problems: &mut Problems) {
+    let (most, together) = (
+        limits.most(Limit::PrivateAddresses),
+        limits.most(Limit::PeeredAddresses),
+    );
+    let held = |vnet: VnetIndex| pool.counts.get(&vnet).copied().unwrap_or(0);
+    let mut grouped: Vec<usize> = (0..topology.vnets.len())
+        .map(|vnet| held(VnetIndex(vnet)))
+        .collect();
+    for peering in topology
+        .peerings
+        .iter()
+        .filter(|it| it.state == PeeringState::Connected)
+    {
+        grouped[peering.from.0] += held(peering.to);
+    }
     for (index, vnet) in topology.vnets.iter().enumerate() {
-        if pool
-            .counts
-            .get(&VnetIndex(index))
-            .is_some_and(|count| *count > most)
-        {
+        let at = join("vnets", &vnet.name);
+        if held(VnetIndex(index)) > most {
             let message = format!("VNet '{}' holds more than {most} private addresses", vnet.name);
             problems
-                .error("Sim.VNET-10", join("vnets", &vnet.name), message)
+                .error(Limit::PrivateAddresses.code(), at, message)
+                .on_key();
+        } else if grouped[index] > together {
+            let message = format!(
+                "VNet '{}' and its peers hold more than {together} private addresses",
+                vnet.name
+            );
+            problems
+                .error(Limit::PeeredAddresses.code(), at, message)
                 .on_key();
         }
+    }
+    let most = limits.most(Limit::Nics);
+    if topology.nics.len() > most {
+        let message = format!("a subscription holds at most {most} NICs");
+        problems.error(Limit::Nics.code(), "vms", message).on_key();
     }
 }
 
@@ -160,10 +190,6 @@ fn declared(wish: &Wish, topology: &mut Topology, pool: &mut Pool, problems: &mu
                 "a NIC needs an IPv4 address beside its IPv6 one",
             )
             .help("add an IPv4 address of the subnet");
-    }
-    if wish.addresses.len() > MOST_PER_NIC {
-        let message = format!("a NIC has at most {MOST_PER_NIC} addresses");
-        problems.error("Sim.VNET-10", &wish.addresses_at, message);
     }
     topology.nics[wish.nic.0].addresses.clone_from(&wish.addresses);
 }

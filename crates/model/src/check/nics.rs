@@ -7,12 +7,10 @@ use crate::check::vnets::GATEWAY_SUBNET;
 use crate::check::{Scope, load_balancers, members, names, ranges};
 use crate::config::{self, PublicAddresses, VmNic};
 use crate::endpoint::INTERNET;
+use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::topology::{AsgIndex, Nic, NicIndex, NsgIndex, PortNamespace, SubnetIndex, Topology, Vm, VmIndex};
 use crate::words::shown;
-
-/// NSG-34.
-const MOST_ASGS: usize = 20;
 
 /// A NIC, and where it stands.
 struct Declared {
@@ -65,7 +63,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
         add(scope, declared, None, topology, &mut wishes, problems);
     }
     let frontends = load_balancers::declared_addresses(scope, topology);
-    addresses::allocate(&wishes, frontends, topology, problems);
+    addresses::allocate(scope.limits, &wishes, frontends, topology, problems);
     members::check(&wishes, scope, topology, problems);
 }
 
@@ -305,11 +303,12 @@ pub(crate) fn subnet(
 
 fn asgs(scope: &Scope<'_>, names: &[String], at: &str, problems: &mut Problems) -> Vec<AsgIndex> {
     let at = join(at, "applicationSecurityGroups");
-    if names.len() > MOST_ASGS {
+    let most = scope.limits.most(Limit::NicAsgs);
+    if names.len() > most {
         problems.error(
             "Sim.NSG-34",
             &at,
-            format!("a NIC is in at most {MOST_ASGS} application security groups"),
+            format!("a NIC is in at most {most} application security groups"),
         );
     }
     let mut found = Vec::new();

@@ -6,15 +6,11 @@ use crate::check::Scope;
 use crate::check::names;
 use crate::check::rule_fields::{Field, ports};
 use crate::config;
+use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::topology::{
     Access, Asg, Direction, Nsg, RuleAddress, RuleProtocol, SecurityRule, SubnetIndex, Topology,
 };
-
-/// NSG-34: the most both profiles allow.
-const MOST_NSGS: usize = 5000;
-const MOST_RULES: usize = 1000;
-const MOST_ASGS: usize = 3000;
 
 /// NSG-02.
 const PRIORITIES: std::ops::RangeInclusive<u16> = 100..=4096;
@@ -22,15 +18,16 @@ pub(crate) const LONGEST_DESCRIPTION: usize = 140;
 
 /// Fills `topology.nsgs` and `topology.asgs`.
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
+    let (most_asgs, most_nsgs) = (scope.limits.most(Limit::Asgs), scope.limits.most(Limit::Nsgs));
     for (index, name) in scope.config.application_security_groups.keys().enumerate() {
         let at = join("applicationSecurityGroups", name);
         names::resource_name(name, &at, true, problems);
-        if index == MOST_ASGS {
+        if index == most_asgs {
             problems
                 .error(
                     "Sim.NSG-34",
                     &at,
-                    format!("at most {MOST_ASGS} application security groups"),
+                    format!("at most {most_asgs} application security groups"),
                 )
                 .on_key();
         }
@@ -39,12 +36,12 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
     for (index, (name, nsg)) in scope.config.network_security_groups.iter().enumerate() {
         let at = join("networkSecurityGroups", name);
         names::resource_name(name, &at, true, problems);
-        if index == MOST_NSGS {
+        if index == most_nsgs {
             problems
                 .error(
                     "Sim.NSG-34",
                     &at,
-                    format!("at most {MOST_NSGS} network security groups"),
+                    format!("at most {most_nsgs} network security groups"),
                 )
                 .on_key();
         }
@@ -110,15 +107,17 @@ fn is_augmented(rule: &SecurityRule) -> bool {
 fn rules(scope: &Scope<'_>, nsg: &config::Nsg, at: &str, problems: &mut Problems) -> Vec<SecurityRule> {
     let mut rules = Vec::new();
     let mut taken: HashMap<(u16, Direction), &str> = HashMap::new();
+    let most_rules = scope.limits.most(Limit::Rules);
+    named_groups(scope, nsg, at, problems);
     for (index, (name, rule)) in nsg.security_rules.iter().enumerate() {
         let at = join(&join(at, "securityRules"), name);
         names::resource_name(name, &at, true, problems);
-        if index == MOST_RULES {
+        if index == most_rules {
             problems
                 .error(
                     "Sim.NSG-34",
                     &at,
-                    format!("an NSG holds at most {MOST_RULES} rules"),
+                    format!("an NSG holds at most {most_rules} rules"),
                 )
                 .on_key();
         }
@@ -143,6 +142,21 @@ fn rules(scope: &Scope<'_>, nsg: &config::Nsg, at: &str, problems: &mut Problems
         rules.push(rule);
     }
     rules
+}
+
+/// NSG-34: application security groups that all rules of one NSG name.
+fn named_groups(scope: &Scope<'_>, nsg: &config::Nsg, at: &str, problems: &mut Problems) {
+    let most = scope.limits.most(Limit::NsgAsgs);
+    let rules = nsg.security_rules.values();
+    let named = rules.flat_map(|rule| {
+        let source = &rule.source_application_security_groups;
+        source.iter().chain(&rule.destination_application_security_groups)
+    });
+    let distinct: HashSet<String> = named.map(|name| name.to_lowercase()).collect();
+    if distinct.len() > most {
+        let message = format!("the rules of an NSG name at most {most} application security groups");
+        problems.error(Limit::NsgAsgs.code(), at, message).on_key();
+    }
 }
 
 fn resolve(
@@ -180,8 +194,8 @@ fn resolve(
         asgs: &rule.destination_application_security_groups,
     };
     let (source, destination) = (
-        source.resolve(&scope.asgs, &scope.service_tags, problems),
-        destination.resolve(&scope.asgs, &scope.service_tags, problems),
+        source.resolve(scope, problems),
+        destination.resolve(scope, problems),
     );
     one_family(&[&source, &destination], at, problems);
     SecurityRule {
@@ -195,6 +209,7 @@ fn resolve(
         protocol: protocol(rule.protocol),
         source,
         source_ports: ports(
+            scope,
             "source",
             rule.source_port_range.as_deref(),
             &rule.source_port_ranges,
@@ -203,6 +218,7 @@ fn resolve(
         ),
         destination,
         destination_ports: ports(
+            scope,
             "destination",
             rule.destination_port_range.as_deref(),
             &rule.destination_port_ranges,

@@ -10,14 +10,11 @@ use crate::check::Scope;
 use crate::check::names;
 use crate::check::tags;
 use crate::config::{self, NextHopType};
+use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::topology::{Profile, RouteTable, Topology, Udr, UdrNextHop};
 use crate::values::host_bits;
 use crate::words::shown;
-
-/// ROUTE-34: the most both profiles allow.
-const MOST_TABLES: usize = 200;
-const MOST_ROUTES: usize = 400;
 
 /// ROUTE-33.
 const MOST_TAGS: usize = 25;
@@ -30,8 +27,8 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
     for (index, (name, table)) in scope.config.route_tables.iter().enumerate() {
         let at = join("routeTables", name);
         names::resource_name(name, &at, true, problems);
-        if index == MOST_TABLES {
-            let message = format!("a subscription holds at most {MOST_TABLES} route tables");
+        if index == scope.limits.most(Limit::RouteTables) {
+            let message = format!("a subscription holds at most {index} route tables");
             problems.error("Sim.ROUTE-34", &at, message).on_key();
         }
         let routes = routes(scope, topology.profile, name, table, &at, problems);
@@ -80,8 +77,8 @@ fn routes(
     for (index, (name, route)) in table.routes.iter().enumerate() {
         let at = join(&join(at, "routes"), name);
         names::resource_name(name, &at, true, problems);
-        if index == MOST_ROUTES {
-            let message = format!("route table {table_name} holds more than {MOST_ROUTES} routes");
+        if index == scope.limits.most(Limit::Routes) {
+            let message = format!("route table {table_name} holds more than {index} routes");
             problems.error("Sim.ROUTE-34", &at, message).on_key();
         }
         let prefix_at = join(&at, "addressPrefix");

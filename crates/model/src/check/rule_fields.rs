@@ -4,17 +4,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::check::names::Names;
+use crate::check::Scope;
 use crate::check::tags;
+use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::service_tags::ServiceTags;
 use crate::topology::{AsgIndex, PortRange, RuleAddress};
 use crate::values::host_bits;
 use crate::words::{closest, shown};
-
-/// NSG-34.
-const MOST_ADDRESSES: usize = 4000;
-const MOST_ASGS_PER_FIELD: usize = 10;
 
 /// The address side of a rule: one of its three forms (NSG-05). Any when none is given, as `az` has it.
 pub(crate) struct Field<'a> {
@@ -30,7 +27,8 @@ impl Field<'_> {
         join(self.at, &format!("{}{property}", self.side))
     }
 
-    pub(crate) fn resolve(&self, asgs: &Names, tags: &ServiceTags, problems: &mut Problems) -> RuleAddress {
+    pub(crate) fn resolve(&self, scope: &Scope<'_>, problems: &mut Problems) -> RuleAddress {
+        let tags = &scope.service_tags;
         let given = [
             self.prefix.is_some(),
             !self.prefixes.is_empty(),
@@ -51,7 +49,7 @@ impl Field<'_> {
                 .help("give one of AddressPrefix, AddressPrefixes and ApplicationSecurityGroups");
         }
         if !self.asgs.is_empty() {
-            return self.groups(asgs, problems);
+            return self.groups(scope, problems);
         }
         if let Some(text) = self.prefix {
             return match address(text, &self.place("AddressPrefix"), tags, problems) {
@@ -63,35 +61,36 @@ impl Field<'_> {
         if self.prefixes.is_empty() {
             RuleAddress::Any
         } else {
-            self.list(tags, problems)
+            self.list(scope, problems)
         }
     }
 
-    fn groups(&self, asgs: &Names, problems: &mut Problems) -> RuleAddress {
+    fn groups(&self, scope: &Scope<'_>, problems: &mut Problems) -> RuleAddress {
         let at = self.place("ApplicationSecurityGroups");
-        if self.asgs.len() > MOST_ASGS_PER_FIELD {
-            problems.error(
-                "Sim.NSG-34",
-                &at,
-                format!("at most {MOST_ASGS_PER_FIELD} groups in one field"),
-            );
+        let most = scope.limits.most(Limit::RuleAsgs);
+        if self.asgs.len() > most {
+            problems.error("Sim.NSG-34", &at, format!("at most {most} groups in one field"));
         }
         let found = self.asgs.iter().enumerate();
         let found = found.filter_map(|(i, name)| {
-            asgs.find(name, &join(&at, &i.to_string()), problems)
+            scope
+                .asgs
+                .find(name, &join(&at, &i.to_string()), problems)
                 .map(AsgIndex)
         });
         RuleAddress::Asgs(found.collect())
     }
 
     /// Several prefixes, or one tag.
-    fn list(&self, tags: &ServiceTags, problems: &mut Problems) -> RuleAddress {
+    fn list(&self, scope: &Scope<'_>, problems: &mut Problems) -> RuleAddress {
+        let tags = &scope.service_tags;
+        let most = scope.limits.most(Limit::RuleAddresses);
         let at = self.place("AddressPrefixes");
-        if self.prefixes.len() > MOST_ADDRESSES {
+        if self.prefixes.len() > most {
             problems.error(
                 "Sim.NSG-34",
                 &at,
-                format!("at most {MOST_ADDRESSES} addresses in one field"),
+                format!("at most {most} addresses in one field"),
             );
         }
         let mut nets = Vec::new();
@@ -156,6 +155,7 @@ pub(crate) fn address(text: &str, at: &str, tags: &ServiceTags, problems: &mut P
 
 /// NSG-07. Any port when none is given, as `az` has it.
 pub(crate) fn ports(
+    scope: &Scope<'_>,
     side: &str,
     single: Option<&str>,
     list: &[String],
@@ -176,11 +176,12 @@ pub(crate) fn ports(
             )
             .help("give one of PortRange and PortRanges");
     }
-    if list.len() > MOST_ADDRESSES {
+    let most = scope.limits.most(Limit::RuleAddresses);
+    if list.len() > most {
         problems.error(
             "Sim.NSG-34",
             &list_at,
-            format!("at most {MOST_ADDRESSES} port ranges in one field"),
+            format!("at most {most} port ranges in one field"),
         );
     }
     let single = single.map(|text| (text, join(at, &format!("{side}PortRange"))));

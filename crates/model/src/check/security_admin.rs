@@ -162,9 +162,16 @@ fn resolve(
             config::AdminProtocol::Ah => RuleProtocol::Ah,
         },
         sources: addresses(scope, &rule.sources, &join(at, "sources"), problems),
-        source_ports: ports("source", None, &rule.source_port_ranges, at, problems),
+        source_ports: ports(scope, "source", None, &rule.source_port_ranges, at, problems),
         destinations: addresses(scope, &rule.destinations, &join(at, "destinations"), problems),
-        destination_ports: ports("destination", None, &rule.destination_port_ranges, at, problems),
+        destination_ports: ports(
+            scope,
+            "destination",
+            None,
+            &rule.destination_port_ranges,
+            at,
+            problems,
+        ),
     }
 }
 
