@@ -110,6 +110,12 @@ pub(crate) enum Command {
     /// List every peering with its state, flags and addresses.
     #[command(after_help = "Example:\n  peerlane peerings examples/hub-spoke.vnet.yaml")]
     Peerings(LabArg),
+    /// Print the load balancers: frontends, rules, backends and, of a running lab, their health.
+    #[command(
+        name = "loadbalancers",
+        after_help = "Example:\n  peerlane loadbalancers examples/load-balancer.vnet.yaml"
+    )]
+    LoadBalancers(LabArg),
     /// Run a lab's `tests:` with real packets, or by explain alone.
     ///
     /// A file is brought up as a private copy and taken down again; a name uses the running lab. A test passes when

@@ -65,6 +65,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Routes(args) => commands::inspect::routes(&args, output),
         Command::Rules(args) => commands::inspect::rules(&args, output),
         Command::Peerings(args) => commands::inspect::peerings(&args, output),
+        Command::LoadBalancers(args) => commands::balancers::load_balancers(&args, output),
         Command::Explain(args) => commands::explain::explain(&args, output),
         Command::Test(args) => commands::test::test(&args, output),
         Command::Drops(args) => commands::counters::drops(&args, output),

@@ -9,9 +9,9 @@ use control::explain::{DEFAULT_SOURCE_PORT, Query};
 use control::present::Explanation;
 use control::{Compiled, compile, explain};
 use daemon::Client;
-use daemon::api::{ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
+use daemon::api::{ProbeBackend, ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
 use model::Topology;
-use model::topology::{Endpoint, NicIndex, TestProtocol};
+use model::topology::{BalancedProtocol, BalancingRule, Endpoint, NicIndex, TestProtocol, VnetIndex};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -39,6 +39,8 @@ pub(crate) struct Question {
     to_namespace: Option<String>,
     /// What the receiver binds, where the fabric rewrites the destination.
     listen: Option<IpAddr>,
+    /// Where a packet to a load balancer may arrive.
+    backends: Vec<ProbeBackend>,
 }
 
 /// What came of it, by explain or by packets.
@@ -58,7 +60,7 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Oracle<'a> {
     pub(crate) topology: &'a Topology,
-    compiled: Compiled,
+    pub(crate) compiled: Compiled,
 }
 
 impl<'a> Oracle<'a> {
@@ -155,6 +157,10 @@ impl Question {
             Some(nic) => namespace(topology, nic),
             None => elsewhere(sender, source),
         };
+        let backends = match owner {
+            Some(_) => Vec::new(),
+            None => backends(topology, sender, destination, protocol, port.unwrap_or(0)),
+        };
         let to_namespace = match owner {
             Some(nic) => namespace(topology, nic),
             None => elsewhere(receiver, destination),
@@ -171,6 +177,7 @@ impl Question {
             from_namespace,
             to_namespace,
             listen,
+            backends,
         })
     }
 
@@ -187,6 +194,7 @@ impl Question {
             to: self.to_namespace.clone(),
             destination: self.destination,
             listen: self.listen,
+            backends: self.backends.clone(),
             protocol: match self.protocol {
                 TestProtocol::Tcp => ProbeProtocol::Tcp,
                 TestProtocol::Udp => ProbeProtocol::Udp,
@@ -345,6 +353,59 @@ fn receiving_nic(
         .and_then(private)
         .filter(|address| *address != destination);
     (owner, listen)
+}
+
+/// Where a packet to a frontend may arrive: a frontend of the sender's VNet, or of one peered with it.
+fn backends(
+    topology: &Topology,
+    sender: &Endpoint,
+    destination: IpAddr,
+    protocol: TestProtocol,
+    port: u16,
+) -> Vec<ProbeBackend> {
+    let home = sending_nic(topology, sender).map(|nic| topology.subnets[topology.nics[nic.0].subnet.0].vnet);
+    let near = |vnet: VnetIndex| {
+        let peered = |peering: &model::topology::Peering| Some(peering.from) == home && peering.to == vnet;
+        Some(vnet) == home || topology.peerings.iter().any(peered)
+    };
+    let takes = |rule: &BalancingRule| match (rule.protocol, protocol) {
+        (BalancedProtocol::All, TestProtocol::Tcp | TestProtocol::Udp) => true,
+        (BalancedProtocol::Tcp, TestProtocol::Tcp) | (BalancedProtocol::Udp, TestProtocol::Udp) => {
+            rule.frontend_port == port
+        }
+        _ => false,
+    };
+    let mut backends = Vec::new();
+    for balancer in topology
+        .load_balancers
+        .iter()
+        .filter(|balancer| near(balancer.vnet))
+    {
+        let rules = balancer.rules.iter().filter(|rule| takes(rule));
+        for rule in rules.filter(|rule| balancer.frontends[rule.frontend].address == destination) {
+            for &nic in &balancer.backend_pools[rule.backend_pool].nics {
+                let mut own = topology.nics[nic.0].addresses.iter().copied();
+                let private = own.find(|address| address.is_ipv4() == destination.is_ipv4());
+                let address = if rule.floating_ip {
+                    Some(destination)
+                } else {
+                    private
+                };
+                backends.extend(namespace(topology, nic).zip(address).map(|(namespace, address)| {
+                    ProbeBackend {
+                        namespace,
+                        address,
+                        port: if rule.backend_port == 0 {
+                            port
+                        } else {
+                            rule.backend_port
+                        },
+                    }
+                }));
+            }
+        }
+    }
+    backends
 }
 
 /// The VM's, or that of the VNet's port.

@@ -107,6 +107,29 @@ pub struct Flow {
     pub idle_ms: u64,
 }
 
+/// One line of `GET /v1/health`: a backend that a probe asks, in the order of the lab file.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendHealth {
+    pub load_balancer: String,
+    pub probe: String,
+    pub nic: String,
+    /// The address that is asked.
+    pub address: IpAddr,
+    pub health: HealthState,
+    /// Why the latest probe failed, for people.
+    pub fault: Option<String>,
+}
+
+/// LB-05.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub enum HealthState {
+    Up,
+    Down,
+    /// The lab comes up, and the backend has not answered yet; it gets no flows.
+    Pending,
+}
+
 /// `GET /v1/lab`: the running lab's file, from which a client compiles the same model.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct LabFile {
@@ -153,6 +176,9 @@ pub struct ProbeRequest {
     /// What the receiver binds; None: the destination. It differs only when the fabric rewrites the destination (`publicIPAddress`).
     #[serde(default)]
     pub listen: Option<IpAddr>,
+    /// Whoever may get the packet where the destination is a load balancer's, instead of `to`.
+    #[serde(default)]
+    pub backends: Vec<ProbeBackend>,
     pub protocol: ProbeProtocol,
     /// Destination port; 0 for Icmp.
     #[serde(default)]
@@ -160,6 +186,16 @@ pub struct ProbeRequest {
     /// None: 50000, or any free one when that is in use.
     #[serde(default)]
     pub source_port: Option<u16>,
+}
+
+/// One place where a balanced packet may arrive.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeBackend {
+    /// A VM, or a VNet with a port.
+    pub namespace: String,
+    pub address: IpAddr,
+    pub port: u16,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]

@@ -82,6 +82,7 @@ impl Lab {
 
     /// Makes `next` what forwards. Returns its generation.
     pub(crate) fn publish(&self, next: Current) -> u64 {
+        self.health.fill(&next.generation);
         let snapshot = Arc::clone(&next.generation.snapshot);
         let generation = snapshot.generation;
         // Kept until no worker reads its tables, so that none has to free them.

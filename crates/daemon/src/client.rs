@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    ApplyRequest, Drop, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState, ProbeRequest, ProbeResult,
-    State,
+    ApplyRequest, BackendHealth, Drop, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState,
+    ProbeRequest, ProbeResult, State,
 };
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
@@ -83,6 +83,14 @@ impl Client {
     /// See [`Client::state`].
     pub fn meter(&self) -> Result<Vec<Meter>, ClientError> {
         self.call(Method::GET, "/v1/meter", &())
+    }
+
+    /// What health probes say of each backend of a load balancer.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn health(&self) -> Result<Vec<BackendHealth>, ClientError> {
+        self.call(Method::GET, "/v1/health", &())
     }
 
     /// # Errors

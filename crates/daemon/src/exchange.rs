@@ -32,16 +32,33 @@ const ECHO_HEADER_BYTES: usize = 8;
 pub(crate) struct Exchange<'a> {
     pub(crate) from: &'a Namespace,
     pub(crate) source: IpAddr,
-    /// A namespace and its name. None: no listener is started.
-    pub(crate) to: Option<(&'a str, &'a Namespace)>,
+    /// Where it may arrive; a listener is started at each. Empty: nobody has the destination.
+    pub(crate) to: &'a [Receiver],
     pub(crate) destination: IpAddr,
-    pub(crate) listen: IpAddr,
     pub(crate) protocol: ProbeProtocol,
     pub(crate) port: u16,
     /// None: [`SOURCE_PORT`], or any free one.
     pub(crate) source_port: Option<u16>,
     /// Different for every exchange under way: the echo identifier.
     pub(crate) identifier: u16,
+}
+
+/// Where a packet may arrive.
+#[derive(Clone, Debug)]
+pub(crate) struct Receiver {
+    /// Of the namespace.
+    pub(crate) name: String,
+    pub(crate) namespace: Arc<Namespace>,
+    /// What the listener binds.
+    pub(crate) address: SocketAddr,
+}
+
+/// The listeners of one exchange.
+#[derive(Debug)]
+struct Open {
+    sockets: Vec<Arc<OwnedFd>>,
+    /// Every receiver has one: whatever answers is ours, and says what we expect.
+    all_ours: bool,
 }
 
 /// What the sender's socket saw.
@@ -74,7 +91,7 @@ impl Exchange<'_> {
     }
 
     fn tcp(&self, listeners: &Listeners) -> Result<Seen, String> {
-        let listener = self.listener(listeners)?;
+        let open = self.open(listeners)?;
         let (sender, source_port) = self.sender(SocketType::STREAM)?;
         // Closing resets the connection, so that the same ports can be used again at once.
         sockopt::set_socket_linger(&sender, Some(Duration::ZERO)).map_err(cannot("set SO_LINGER"))?;
@@ -96,12 +113,13 @@ impl Exchange<'_> {
         let mut accepted = Vec::new();
         loop {
             let wanted = if connecting { PollFlags::OUT } else { PollFlags::IN };
-            let Some((sender_ready, listener_ready)) = wait(&sender, wanted, listener.as_deref(), start)?
-            else {
+            let Some((sender_ready, listener_ready)) = wait(&sender, wanted, &open.sockets, start)? else {
                 return seen(None);
             };
-            if let (true, Some(listener)) = (listener_ready, &listener) {
-                answer_connections(listener, &mut accepted);
+            if listener_ready {
+                for listener in &open.sockets {
+                    answer_connections(listener, &mut accepted);
+                }
             }
             if !sender_ready {
                 continue;
@@ -109,7 +127,7 @@ impl Exchange<'_> {
             if connecting {
                 match sockopt::socket_error(&sender).map_err(cannot("read SO_ERROR"))? {
                     // A program that is not ours need not speak first; its SYN-ACK is an answer.
-                    Ok(()) if listener.is_none() => return seen(Some(start.elapsed())),
+                    Ok(()) if !open.all_ours => return seen(Some(start.elapsed())),
                     Ok(()) => connecting = false,
                     Err(Errno::CONNREFUSED | Errno::CONNRESET) => return seen(Some(start.elapsed())),
                     Err(_) => return seen(None),
@@ -125,7 +143,7 @@ impl Exchange<'_> {
     }
 
     fn udp(&self, listeners: &Listeners) -> Result<Seen, String> {
-        let listener = self.listener(listeners)?;
+        let open = self.open(listeners)?;
         let (sender, source_port) = self.sender(SocketType::DGRAM)?;
         let seen = |answered| {
             Ok(Seen {
@@ -142,16 +160,16 @@ impl Exchange<'_> {
             Err(error) => return Err(format!("cannot send from {}: {error}", self.source)),
         }
         loop {
-            let Some((_, listener_ready)) = wait(&sender, PollFlags::IN, listener.as_deref(), start)? else {
+            let Some((_, listener_ready)) = wait(&sender, PollFlags::IN, &open.sockets, start)? else {
                 return seen(None);
             };
-            if let (true, Some(listener)) = (listener_ready, &listener) {
-                echo_datagrams(listener);
+            if listener_ready {
+                open.sockets.iter().for_each(|listener| echo_datagrams(listener));
             }
             let mut buffer = [0; PAYLOAD_BYTES];
             match recv(&sender, &mut buffer[..], RecvFlags::DONTWAIT) {
                 // Our own listener sends back what it got; another program says what it likes.
-                Ok(_) if listener.is_none() || buffer == payload => {
+                Ok(_) if !open.all_ours || buffer == payload => {
                     return seen(Some(start.elapsed()));
                 }
                 // The receiver's kernel says that nobody listens: the packet arrived and its answer returned.
@@ -186,7 +204,7 @@ impl Exchange<'_> {
             Err(error) if is_unreachable(error) => return seen(None),
             Err(error) => return Err(format!("cannot send from {}: {error}", self.source)),
         }
-        while wait(&sender, PollFlags::IN, None, start)?.is_some() {
+        while wait(&sender, PollFlags::IN, &[], start)?.is_some() {
             let mut buffer = [0; 256];
             if let Ok((length, _)) = recv(&sender, &mut buffer[..], RecvFlags::DONTWAIT)
                 && is_reply(v6, &buffer[..length.min(256)], &request)
@@ -197,15 +215,23 @@ impl Exchange<'_> {
         seen(None)
     }
 
-    /// The listening socket at the receiver; None when a program of the VM's own has the port, or nobody has the address.
-    fn listener(&self, listeners: &Listeners) -> Result<Option<Arc<OwnedFd>>, String> {
-        let Some((name, to)) = self.to else {
-            return Ok(None);
-        };
-        let address = SocketAddr::new(self.listen, self.port);
+    fn open(&self, listeners: &Listeners) -> Result<Open, String> {
+        let mut sockets = Vec::new();
+        for receiver in self.to {
+            sockets.extend(self.listener(receiver, listeners)?);
+        }
+        Ok(Open {
+            all_ours: !sockets.is_empty() && sockets.len() == self.to.len(),
+            sockets,
+        })
+    }
+
+    /// The listening socket at a receiver; None when a program of the VM's own has the port, or nobody has the address.
+    fn listener(&self, to: &Receiver, listeners: &Listeners) -> Result<Option<Arc<OwnedFd>>, String> {
+        let address = to.address;
         let mut open = listeners.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, listener| listener.strong_count() > 0);
-        let key = (name.to_lowercase(), address, self.protocol);
+        let key = (to.name.to_lowercase(), address, self.protocol);
         if let Some(shared) = open.get(&key).and_then(Weak::upgrade) {
             return Ok(Some(shared));
         }
@@ -214,8 +240,8 @@ impl Exchange<'_> {
         } else {
             SocketType::DGRAM
         };
-        let bound = to.run(|| {
-            let socket = socket_of(self.listen, kind)?;
+        let bound = to.namespace.run(|| {
+            let socket = socket_of(address.ip(), kind)?;
             bind(&socket, &address)?;
             if kind == SocketType::STREAM {
                 listen(&socket, BACKLOG)?;
@@ -268,7 +294,7 @@ impl Exchange<'_> {
 fn wait(
     sender: &OwnedFd,
     wanted: PollFlags,
-    listener: Option<&OwnedFd>,
+    listeners: &[Arc<OwnedFd>],
     start: Instant,
 ) -> Result<Option<(bool, bool)>, String> {
     let left = PATIENCE.saturating_sub(start.elapsed());
@@ -277,17 +303,20 @@ fn wait(
     }
     let timeout = Timespec::try_from(left).map_err(|error| error.to_string())?;
     let mut sockets = vec![PollFd::new(sender, wanted)];
-    sockets.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
+    sockets.extend(
+        listeners
+            .iter()
+            .map(|listener| PollFd::new(&**listener, PollFlags::IN)),
+    );
     match poll(&mut sockets, Some(&timeout)) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(format!("cannot wait for an answer: {error}")),
     }
-    let ready = |index: usize| {
-        sockets
-            .get(index)
-            .is_some_and(|socket| !socket.revents().is_empty())
-    };
-    Ok(Some((ready(0), ready(1))))
+    let ready = |socket: &PollFd<'_>| !socket.revents().is_empty();
+    Ok(Some((
+        sockets.first().is_some_and(ready),
+        sockets.iter().skip(1).any(ready),
+    )))
 }
 
 /// Takes waiting connections and says something to each. They stay open until the exchange ends.
@@ -397,15 +426,22 @@ mod tests {
 
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn local(namespace: &Namespace, protocol: ProbeProtocol, port: u16) -> Exchange<'_> {
+    fn here(port: u16) -> Receiver {
+        Receiver {
+            name: String::from("here"),
+            namespace: Arc::new(Namespace::current().unwrap()),
+            address: SocketAddr::new(LOOPBACK, port),
+        }
+    }
+
+    fn local(to: &Receiver, protocol: ProbeProtocol) -> Exchange<'_> {
         Exchange {
-            from: namespace,
+            from: &to.namespace,
             source: LOOPBACK,
-            to: Some(("here", namespace)),
+            to: std::slice::from_ref(to),
             destination: LOOPBACK,
-            listen: LOOPBACK,
             protocol,
-            port,
+            port: to.address.port(),
             source_port: None,
             identifier: 77,
         }
@@ -413,7 +449,6 @@ mod tests {
 
     #[test]
     fn every_protocol_is_answered_over_loopback() {
-        let here = Namespace::current().unwrap();
         let listeners = Listeners::default();
         for (protocol, port) in [
             (ProbeProtocol::Tcp, 50711),
@@ -422,7 +457,7 @@ mod tests {
         ] {
             // Twice: the ports are free again at once.
             for _ in 0..2 {
-                let seen = local(&here, protocol, port).run(&listeners).unwrap();
+                let seen = local(&here(port), protocol).run(&listeners).unwrap();
                 assert!(seen.answered.is_some(), "{protocol:?}");
             }
         }
@@ -430,10 +465,10 @@ mod tests {
 
     #[test]
     fn a_reset_is_an_answer_and_silence_is_none() {
-        let here = Namespace::current().unwrap();
+        let (closed, open) = (here(50712), here(50713));
         let nobody_listens = Exchange {
-            to: None,
-            ..local(&here, ProbeProtocol::Tcp, 50712)
+            to: &[],
+            ..local(&closed, ProbeProtocol::Tcp)
         };
         assert!(
             nobody_listens
@@ -446,15 +481,15 @@ mod tests {
         let (quiet, _hold) = (socket_of(LOOPBACK, SocketType::DGRAM).unwrap(), ());
         bind(&quiet, &SocketAddr::new(LOOPBACK, 50713)).unwrap();
         let silence = Exchange {
-            to: None,
-            ..local(&here, ProbeProtocol::Udp, 50713)
+            to: &[],
+            ..local(&open, ProbeProtocol::Udp)
         };
         assert_eq!(silence.run(&Listeners::default()).unwrap().answered, None);
     }
 
     #[test]
     fn exchanges_to_one_port_share_its_listener() {
-        let here = Namespace::current().unwrap();
+        let here = here(50714);
         let listeners = Listeners::default();
         std::thread::scope(|scope| {
             for source_port in 50720..50730 {
@@ -463,7 +498,7 @@ mod tests {
                     for protocol in [ProbeProtocol::Tcp, ProbeProtocol::Udp] {
                         let exchange = Exchange {
                             source_port: Some(source_port),
-                            ..local(here, protocol, 50714)
+                            ..local(here, protocol)
                         };
                         assert!(exchange.run(listeners).unwrap().answered.is_some());
                     }
@@ -474,10 +509,10 @@ mod tests {
 
     #[test]
     fn a_source_address_the_sender_does_not_have_is_refused() {
-        let here = Namespace::current().unwrap();
+        let here = here(50715);
         let strange = Exchange {
             source: "192.0.2.1".parse().unwrap(),
-            ..local(&here, ProbeProtocol::Tcp, 50715)
+            ..local(&here, ProbeProtocol::Tcp)
         };
         let error = strange.run(&Listeners::default()).unwrap_err();
         assert!(error.contains("no address 192.0.2.1"), "{error}");

@@ -90,6 +90,7 @@ fn request(from: (&str, &str), to: (&str, &str), protocol: ProbeProtocol, port: 
         to: Some(to.0.to_owned()),
         destination: to.1.parse().unwrap(),
         listen: None,
+        backends: Vec::new(),
         protocol,
         port,
         source_port: None,

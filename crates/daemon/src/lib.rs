@@ -13,6 +13,7 @@ mod exchange;
 mod flow_log;
 #[cfg(test)]
 mod forwarding_tests;
+mod health;
 pub mod labs;
 pub mod learned;
 mod log;

@@ -1,7 +1,7 @@
 //! `POST /v1/probe`: packets between real sockets, and for those that got lost the engine's own record of why.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use packet::{FlowKey, Protocol};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::{ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
-use crate::exchange::{Exchange, Listeners, SOURCE_PORT, Seen};
+use crate::exchange::{Exchange, Listeners, Receiver, SOURCE_PORT, Seen};
 use crate::learned;
 use crate::running::Lab;
 use crate::worker::monotonic_ns;
@@ -50,7 +50,7 @@ struct Flows {
 
 struct Busy<'a> {
     flows: &'a Flows,
-    tuple: Tuple,
+    tuples: HashSet<Tuple>,
 }
 
 impl Prober {
@@ -111,7 +111,8 @@ pub(crate) async fn probe(lab: &Arc<Lab>, request: ProbeRequest) -> Result<Probe
 }
 
 fn check(lab: &Lab, request: &ProbeRequest) -> Result<(), String> {
-    for name in std::iter::once(&request.from).chain(&request.to) {
+    let backends = request.backends.iter().map(|backend| &backend.namespace);
+    for name in std::iter::once(&request.from).chain(&request.to).chain(backends) {
         if lab.namespace(name).is_none() {
             return Err(format!("lab {} has no namespace {name}", lab.name));
         }
@@ -128,9 +129,15 @@ fn check(lab: &Lab, request: &ProbeRequest) -> Result<(), String> {
     Ok(())
 }
 
-/// A listener of ours on a port that a program of the VM is about to take would keep the program from starting.
+/// A listener of ours on a port that a program of the VM is about to take would keep the program from starting. And
+/// what health probes say of a load balancer's backends has to be known before a packet can tell anything.
 async fn await_programs(lab: &Lab, request: &ProbeRequest) {
-    if request.to.as_deref().is_some_and(|to| lab.has_programs(to)) {
+    lab.health.settled(lab).await;
+    let backends = request.backends.iter().map(|backend| backend.namespace.as_str());
+    if backends
+        .chain(request.to.as_deref())
+        .any(|to| lab.has_programs(to))
+    {
         tokio::time::sleep(PROGRAMS_START.saturating_sub(lab.started.elapsed())).await;
     }
 }
@@ -152,27 +159,25 @@ async fn await_routes(lab: &Lab) {
 fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<(Seen, RangeInclusive<u64>), String> {
     let prober = &lab.prober;
     let wanted = request.source_port.unwrap_or(SOURCE_PORT);
-    let tuple = (
-        request.source,
-        wanted,
-        request.destination,
-        request.port,
-        request.protocol,
-    );
+    let to = receivers(lab, request);
+    // A backend tells flows apart by its own address and port.
+    let destinations = std::iter::once(SocketAddr::new(request.destination, request.port))
+        .chain(to.iter().map(|receiver| receiver.address));
+    let tuples = destinations
+        .map(|to| (request.source, wanted, to.ip(), to.port(), request.protocol))
+        .collect();
     // Echoes differ by their identifier.
     let busy = match request.protocol {
         ProbeProtocol::Icmp => None,
-        _ => Some(prober.flows.take(tuple)),
+        _ => Some(prober.flows.take(tuples)),
     };
     let missing = || format!("lab {} has no namespace {}", lab.name, request.from);
     let from = lab.namespace(&request.from).ok_or_else(missing)?;
-    let to = request.to.as_deref().and_then(|to| lab.namespace(to));
     let exchange = Exchange {
         from: &from,
         source: request.source,
-        to: request.to.as_deref().zip(to.as_deref()),
+        to: &to,
         destination: request.destination,
-        listen: request.listen.unwrap_or(request.destination),
         protocol: request.protocol,
         port: request.port,
         source_port: request.source_port,
@@ -185,21 +190,40 @@ fn exchange(lab: &Lab, request: &ProbeRequest) -> Result<(Seen, RangeInclusive<u
     Ok((seen, time_ns))
 }
 
+/// Where the packet may arrive.
+fn receivers(lab: &Lab, request: &ProbeRequest) -> Vec<Receiver> {
+    let named = request.to.iter().map(|to| {
+        let listen = request.listen.unwrap_or(request.destination);
+        (to, SocketAddr::new(listen, request.port))
+    });
+    let backends = (request.backends.iter())
+        .map(|backend| (&backend.namespace, SocketAddr::new(backend.address, backend.port)));
+    let receiver = |(name, address): (&String, SocketAddr)| {
+        Some(Receiver {
+            name: name.clone(),
+            namespace: lab.namespace(name)?,
+            address,
+        })
+    };
+    named.chain(backends).filter_map(receiver).collect()
+}
+
 impl Flows {
-    /// Waits until nobody else uses the 5-tuple.
-    fn take(&self, tuple: Tuple) -> Busy<'_> {
+    /// Waits until nobody else uses one of the 5-tuples.
+    fn take(&self, tuples: HashSet<Tuple>) -> Busy<'_> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        while !busy.insert(tuple) {
+        while !busy.is_disjoint(&tuples) {
             busy = self.freed.wait(busy).unwrap_or_else(PoisonError::into_inner);
         }
-        Busy { flows: self, tuple }
+        busy.extend(&tuples);
+        Busy { flows: self, tuples }
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         let mut busy = self.flows.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.remove(&self.tuple);
+        busy.retain(|tuple| !self.tuples.contains(tuple));
         self.flows.freed.notify_all();
     }
 }
@@ -222,18 +246,24 @@ fn find_drop<'a>(
         ProbeProtocol::Icmp => source_port,
         _ => request.port,
     };
-    let to = |destination| FlowKey {
+    let to = |destination, destination_port| FlowKey {
         source: mapped(request.source),
         destination: mapped(destination),
         source_port,
         destination_port,
         protocol,
     };
-    // The receiver's own address differs from the one sent to where the fabric rewrites it.
-    let forward = [
-        to(request.destination),
-        to(request.listen.unwrap_or(request.destination)),
+    // The receiver's own address and port differ from those sent to where the fabric rewrites them.
+    let mut forward = vec![
+        to(request.destination, destination_port),
+        to(request.listen.unwrap_or(request.destination), destination_port),
     ];
+    forward.extend(
+        request
+            .backends
+            .iter()
+            .map(|backend| to(backend.address, backend.port)),
+    );
     let path = |key: &FlowKey| {
         if forward.contains(key) {
             Some("forward")
@@ -261,6 +291,7 @@ mod tests {
             to: Some(String::from("db")),
             destination: "10.1.0.4".parse().unwrap(),
             listen: None,
+            backends: Vec::new(),
             protocol: ProbeProtocol::Tcp,
             port: 5432,
             source_port: None,

@@ -20,6 +20,7 @@ use crate::attach::{Attached, attach};
 use crate::change::Hands;
 use crate::ends::{End, Ends};
 use crate::flow_log::FlowLogs;
+use crate::health::{self, Health};
 use crate::ports::Opening;
 use crate::publish::Published;
 use crate::running::{self, Current, Lab};
@@ -242,6 +243,8 @@ async fn forward(
     }
     queues.resize_with(queues.len().max(1), Vec::new);
     let published = Arc::new(Published::new(queues.len()));
+    // Nobody has answered a probe yet.
+    Health::default().fill(&generation);
     published.publish(Arc::clone(&generation.snapshot));
     let workers = Workers::start(queues, WorkerOptions::default(), &published)
         .map_err(|error| cannot("start the workers", &error))?;
@@ -272,6 +275,7 @@ async fn forward(
         }
         attached.keeper.hold_lab(&held)?;
     }
+    tokio::spawn(health::run(Arc::clone(&lab)));
     let (sender, stops) = mpsc::channel(1);
     let server = Server::start(listener, Arc::clone(&lab), sender);
     Ok((lab, Control { server, stops }))

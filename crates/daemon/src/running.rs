@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::api::{Drop, Flow, LabFile, LabState, Meter, PortCounters, PortState, State};
 use crate::change::Hands;
+use crate::health::Health;
 use crate::ports::Ports;
 use crate::probe::Prober;
 use crate::publish::Published;
@@ -35,6 +36,7 @@ pub(crate) struct Lab {
     pub(crate) workers: Workers,
     pub(crate) hands: Hands,
     pub(crate) prober: Prober,
+    pub(crate) health: Health,
     pub(crate) started: Instant,
     /// The generation that forwards, for those that follow it.
     generation: watch::Sender<u64>,
@@ -69,6 +71,7 @@ impl Lab {
             workers,
             hands,
             prober: Prober::new(),
+            health: Health::default(),
             started: Instant::now(),
             generation: watch::Sender::new(0),
         }

@@ -17,7 +17,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::{
-    ApplyRequest, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState, ProbeRequest, State,
+    ApplyRequest, BackendHealth, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState, ProbeRequest,
+    State,
 };
 use crate::change::ChangeError;
 use crate::running::Lab;
@@ -136,6 +137,7 @@ fn router(shared: Shared) -> Router {
         .route("/v1/ports", get(ports))
         .route("/v1/drops", get(drops))
         .route("/v1/flows", get(flows))
+        .route("/v1/health", get(health))
         .route("/v1/meter", get(meter))
         .route("/v1/lab", get(lab_file))
         .route("/v1/learned-routes", get(learned_routes))
@@ -171,6 +173,10 @@ async fn flows(Extract(shared): Extract<Shared>) -> Json<Vec<Flow>> {
 
 async fn meter(Extract(shared): Extract<Shared>) -> Json<Vec<Meter>> {
     Json(shared.lab.meter().await)
+}
+
+async fn health(Extract(shared): Extract<Shared>) -> Json<Vec<BackendHealth>> {
+    Json(shared.lab.health.list(&shared.lab.current().generation))
 }
 
 async fn lab_file(Extract(shared): Extract<Shared>) -> Json<LabFile> {

@@ -1,8 +1,15 @@
 //! The checked model: every reference resolved to an index, every address given, nothing left to refuse.
 
+mod load_balancers;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+
+pub use load_balancers::{
+    BackendPool, BalancedProtocol, BalancingRule, Frontend, HealthProbe, HealthProtocol, LoadBalancer,
+    LoadBalancerSku, LoadDistribution,
+};
 
 pub use crate::service_tags::ServiceTags;
 
@@ -405,102 +412,6 @@ pub struct Vm {
     pub run: Vec<String>,
 }
 
-/// An internal load balancer (LB-01). Names in it refer by index to its own lists.
-#[derive(Clone, Debug)]
-pub struct LoadBalancer {
-    pub name: String,
-    /// Of all its frontends and backends.
-    pub vnet: VnetIndex,
-    pub sku: LoadBalancerSku,
-    /// At least one.
-    pub frontends: Vec<Frontend>,
-    pub backend_pools: Vec<BackendPool>,
-    pub probes: Vec<HealthProbe>,
-    pub rules: Vec<BalancingRule>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadBalancerSku {
-    Basic,
-    Standard,
-}
-
-#[derive(Clone, Debug)]
-pub struct Frontend {
-    pub name: String,
-    pub subnet: SubnetIndex,
-    /// The declared one, or the lowest free.
-    pub address: IpAddr,
-}
-
-#[derive(Clone, Debug)]
-pub struct BackendPool {
-    pub name: String,
-    /// Each once, in file order.
-    pub nics: Vec<NicIndex>,
-}
-
-/// LB-05.
-#[derive(Clone, Debug)]
-pub struct HealthProbe {
-    pub name: String,
-    pub protocol: HealthProtocol,
-    /// Never 0.
-    pub port: u16,
-    /// Begins with '/'; empty for Tcp.
-    pub request_path: String,
-    /// At least 5.
-    pub interval_s: u16,
-    /// Failures in a row until a backend is down; at least 1.
-    pub number_of_probes: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthProtocol {
-    Tcp,
-    Http,
-    Https,
-}
-
-#[derive(Clone, Debug)]
-pub struct BalancingRule {
-    pub name: String,
-    /// Index into [`LoadBalancer::frontends`].
-    pub frontend: usize,
-    /// Index into [`LoadBalancer::backend_pools`].
-    pub backend_pool: usize,
-    /// Index into [`LoadBalancer::probes`]; None: every backend counts as healthy.
-    pub probe: Option<usize>,
-    /// All: HA ports (LB-03), and both ports are 0.
-    pub protocol: BalancedProtocol,
-    pub frontend_port: u16,
-    pub backend_port: u16,
-    pub distribution: LoadDistribution,
-    /// LB-04.
-    pub floating_ip: bool,
-    /// LB-09: from 4 to 30.
-    pub idle_timeout_min: u16,
-    pub tcp_reset: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BalancedProtocol {
-    Tcp,
-    Udp,
-    All,
-}
-
-/// LB-02.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadDistribution {
-    /// The 5-tuple.
-    Default,
-    /// Source and destination address.
-    SourceIp,
-    /// Source and destination address, and protocol.
-    SourceIpProtocol,
-}
-
 /// A virtual network gateway: packets leave and enter its VNet, and those that use it from afar, through it.
 #[derive(Clone, Debug)]
 pub struct Gateway {
@@ -625,38 +536,4 @@ pub enum Endpoint {
     Internet,
     /// An on-premises site.
     Site(SiteIndex),
-}
-
-impl LoadBalancer {
-    /// The backends a probe asks, each once: those of all rules that use it.
-    #[must_use]
-    pub fn probed_by(&self, probe: usize) -> Vec<NicIndex> {
-        let rules = self.rules.iter().filter(|rule| rule.probe == Some(probe));
-        let mut nics: Vec<NicIndex> = Vec::new();
-        for nic in rules.flat_map(|rule| &self.backend_pools[rule.backend_pool].nics) {
-            if !nics.contains(nic) {
-                nics.push(*nic);
-            }
-        }
-        nics
-    }
-}
-
-impl Topology {
-    /// VNets in which 168.63.129.16 probes backends (LB-05), each once, in file order.
-    #[must_use]
-    pub fn probing_vnets(&self) -> Vec<VnetIndex> {
-        let probes = |balancer: &&LoadBalancer| {
-            (0..balancer.probes.len()).any(|probe| !balancer.probed_by(probe).is_empty())
-        };
-        let mut vnets: Vec<VnetIndex> = self
-            .load_balancers
-            .iter()
-            .filter(probes)
-            .map(|it| it.vnet)
-            .collect();
-        vnets.sort_unstable();
-        vnets.dedup();
-        vnets
-    }
 }

@@ -39,6 +39,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "rules" => generator.root_schema_for::<control::present::EffectiveNsgs>(),
         "explain" => generator.root_schema_for::<Explained>(),
         "peerings" => generator.root_schema_for::<Vec<control::present::PeeringRow>>(),
+        "loadbalancers" => generator.root_schema_for::<Vec<control::present::LoadBalancerRow>>(),
         "test" => generator.root_schema_for::<Vec<TestRow>>(),
         "plan" | "apply" => generator.root_schema_for::<control::Plan>(),
         "doctor" => generator.root_schema_for::<doctor::Report>(),
@@ -54,7 +55,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, test, plan, apply, doctor, drops, flows, meter, show-next-hop, test-ip-flow, test-connectivity, \
+                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, doctor, drops, flows, meter, show-next-hop, test-ip-flow, test-connectivity, \
                  run-configuration-diagnostic and show-topology",
             ));
         }

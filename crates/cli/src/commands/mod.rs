@@ -1,5 +1,6 @@
 //! One module per group of commands.
 
+pub(crate) mod balancers;
 pub(crate) mod change;
 pub(crate) mod counters;
 pub(crate) mod docs;

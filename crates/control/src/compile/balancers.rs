@@ -26,10 +26,13 @@ pub(super) fn probed(topology: &Topology) -> (Vec<Probed>, Health) {
     for (index, balancer) in topology.load_balancers.iter().enumerate() {
         for probe in 0..balancer.probes.len() {
             let asked = balancer.probed_by(probe).into_iter();
-            probed.extend(asked.map(|nic| Probed {
-                balancer: LoadBalancerIndex(index),
-                probe,
-                nic,
+            probed.extend(asked.filter_map(|(nic, ipv6)| {
+                Some(Probed {
+                    balancer: LoadBalancerIndex(index),
+                    probe,
+                    nic,
+                    address: address_of(topology, nic, ipv6)?,
+                })
             }));
         }
     }
@@ -102,17 +105,19 @@ fn rule(
 ) -> Rule {
     let frontend = balancer.frontends[rule.frontend].address;
     let backend = |&nic: &NicIndex| {
+        let address = address_of(topology, nic, frontend.is_ipv6())?;
         let health = rule.probe.and_then(|probe| {
             let wanted = Probed {
                 balancer: index,
                 probe,
                 nic,
+                address,
             };
             probed.iter().position(|other| *other == wanted)
         });
         Some(Backend {
             nic: NicId(dense(nic.0)),
-            address: mapped(address_like(topology, nic, frontend)?),
+            address: mapped(address),
             health: health.map(|at| HealthId(dense(at))),
         })
     };
@@ -156,12 +161,14 @@ pub(crate) fn floating(topology: &Topology, nic: NicIndex) -> Vec<IpAddr> {
 pub(super) fn deny_probes(topology: &Topology, snapshot: &Snapshot, probed: &[Probed]) {
     for (id, asked) in (0..).zip(probed) {
         let probe = &topology.load_balancers[asked.balancer.0].probes[asked.probe];
-        let Some((source, destination)) = probe_addresses(topology, asked) else {
-            continue;
+        let source = if asked.address.is_ipv4() {
+            IpAddr::V4(PLATFORM_V4)
+        } else {
+            IpAddr::V6(PLATFORM_V6)
         };
         let key = FlowKey {
             source: mapped(source),
-            destination: mapped(destination),
+            destination: mapped(asked.address),
             // Any port above those of services: no rule on probes can name the one it will have.
             source_port: u16::MAX,
             destination_port: probe.port,
@@ -173,27 +180,8 @@ pub(super) fn deny_probes(topology: &Topology, snapshot: &Snapshot, probed: &[Pr
     }
 }
 
-/// From where and to where a probe goes: the family is that of the frontends it serves.
-#[must_use]
-pub fn probe_addresses(topology: &Topology, asked: &Probed) -> Option<(IpAddr, IpAddr)> {
-    let balancer = &topology.load_balancers[asked.balancer.0];
-    let mut rules = balancer.rules.iter().filter(|rule| {
-        rule.probe == Some(asked.probe)
-            && balancer.backend_pools[rule.backend_pool]
-                .nics
-                .contains(&asked.nic)
-    });
-    let like = balancer.frontends[rules.next()?.frontend].address;
-    let source = if like.is_ipv4() {
-        PLATFORM_V4.into()
-    } else {
-        PLATFORM_V6.into()
-    };
-    Some((source, address_like(topology, asked.nic, like)?))
-}
-
 /// The NIC's first address of a family.
-fn address_like(topology: &Topology, nic: NicIndex, like: IpAddr) -> Option<IpAddr> {
+fn address_of(topology: &Topology, nic: NicIndex, ipv6: bool) -> Option<IpAddr> {
     let mut addresses = topology.nics[nic.0].addresses.iter().copied();
-    addresses.find(|address| address.is_ipv4() == like.is_ipv4())
+    addresses.find(|address| address.is_ipv6() == ipv6)
 }

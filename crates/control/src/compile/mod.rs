@@ -6,6 +6,7 @@ mod log_rules;
 mod tables;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::snapshot::{
@@ -61,6 +62,8 @@ pub struct Probed {
     pub balancer: LoadBalancerIndex,
     pub probe: usize,
     pub nic: NicIndex,
+    /// The backend's address; the probe comes from the platform's of the same family.
+    pub address: IpAddr,
 }
 
 /// Who is behind a port. `PortId`s count the NICs of VMs first, in the topology's order (VM by VM, eth0 first), then

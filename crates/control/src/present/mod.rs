@@ -1,11 +1,13 @@
 //! The shapes that people and programs see (contract, Azure's own tools); the only module here that knows JSON.
 
 mod explanation;
+mod load_balancers;
 mod peerings;
 mod routes;
 mod rules;
 
 pub use explanation::{BalancerHop, Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
+pub use load_balancers::{LoadBalancerRow, load_balancers};
 pub use peerings::{PeeringRow, peerings};
 pub(crate) use routes::hop_route;
 pub use routes::{EffectiveRoute, EffectiveRoutes, effective_route, effective_routes, route_columns};
