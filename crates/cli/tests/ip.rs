@@ -475,3 +475,44 @@ fn a_tunnel_takes_1400_bytes_and_its_gateways_show_themselves() {
     );
     assert_eq!(lab.drops("TooBig", "one-nic"), 1, "tracepath's, none of TCP");
 }
+
+/// What a guest with a raw socket can do: each packet is lost for its own reason, and counted at its sender.
+///
+/// Shows: NET-01, NET-04.
+#[test]
+fn hostile_packets_are_lost_where_they_should_be() {
+    let lab = up("iphostile", &two_vnets("LAB", ""));
+    let send = "
+import socket,struct
+r=socket.socket(socket.AF_INET,socket.SOCK_RAW,socket.IPPROTO_RAW)
+def ip(protocol,data,to='10.1.0.4',number=7,field=0):
+    header=struct.pack('!BBHHHBBH4s4s',0x45,0,20+len(data),number,field,64,protocol,0,socket.inet_aton('10.0.0.4'),socket.inet_aton(to))
+    r.sendto(header+data,(to,0))
+udp=struct.pack('!HHHH',1,2,48,0)+b'x'*40
+more=0x2000
+ip(17,udp[24:40],number=1,field=more|3)                                            # an orphan
+ip(17,udp[:24],number=2,field=more); ip(17,udp[40:],number=2,field=5)               # a gap
+ip(17,udp[:24],number=3,field=more); ip(17,udp[16:],number=3,field=2)               # an overlap
+ip(6,struct.pack('!HHLLBBHHH',1,2,3,4,0x50,2,5,0,0)[:16],number=4,field=more)       # RFC 1858: a tiny first fragment
+ip(6,b'x'*24,number=5,field=1)                                                     # RFC 3128: flags to be overwritten
+ip(47,b'x'*40); ip(4,b'x'*40); ip(2,b'x'*40); ip(132,b'x'*40)                       # GRE, IP in IP, IGMP, SCTP
+quoted=struct.pack('!BBHHHBBH4s4s',0x45,0,48,9,0,64,17,0,socket.inet_aton('10.1.0.4'),socket.inet_aton('10.0.0.4'))+udp[:8]
+def check(data):
+    total=sum(struct.unpack('!%dH'%(len(data)//2),data)); total=(total>>16)+(total&0xffff); return 0xffff&~(total+(total>>16))
+error=struct.pack('!BBHL',3,3,0,0)+quoted
+ip(1,error[:2]+struct.pack('!H',check(error))+error[4:])                            # an error about nothing
+m=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); m.setsockopt(socket.SOL_SOCKET,socket.SO_BROADCAST,1)
+m.sendto(b'x',('224.0.0.9',520)); m.sendto(b'x',('255.255.255.255',67)); m.sendto(b'x',('10.0.0.255',9))";
+    lab.python("a", send);
+    let lost = [
+        ("FragmentOrphan", 1),
+        ("FragmentOutOfOrder", 2),
+        ("MalformedHeader", 2),
+        ("UnsupportedProtocol", 4 + 2),
+        ("IcmpUnrelated", 1),
+        ("NoDestination", 1),
+    ];
+    for (reason, count) in lost {
+        assert_eq!(lab.drops(reason, "a-nic"), count, "{reason}");
+    }
+}
