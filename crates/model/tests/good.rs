@@ -103,6 +103,30 @@ fn joins_both_directions_of_a_peering() {
     assert_eq!(there.remote_address_space, topology.vnets[1].address_space);
 }
 
+/// What a template, PowerShell and Terraform give: access on, the rest off.
+/// Shows: PEER-19.
+#[test]
+fn flags_left_out_have_their_defaults() {
+    for peerings in [
+        "  - { name: ab, from: a, to: b }\n  - { name: ba, from: b, to: a }\n",
+        "  - a <-> b\n",
+    ] {
+        for profile in ["azure-2018", "azure-2025"] {
+            let topology = two_vnets(profile, "", peerings).topology;
+            assert_eq!(topology.peerings.len(), 2);
+            for peering in &topology.peerings {
+                let flags = [
+                    peering.allow_virtual_network_access,
+                    peering.allow_forwarded_traffic,
+                    peering.allow_gateway_transit,
+                    peering.use_remote_gateways,
+                ];
+                assert_eq!(flags, [true, false, false, false], "{profile} {}", peering.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn finds_endpoints_without_regard_to_case() {
     let topology = load(FULL).topology;

@@ -230,7 +230,7 @@ fn a_classic_vnet_needs_no_object_of_its_own() {
 }
 
 /// ROUTE-01 and ROUTE-07.
-/// Shows: ROUTE-01, ROUTE-03, ROUTE-06, ROUTE-07, ROUTE-37, ROUTE-38, ROUTE-40.
+/// Shows: ROUTE-01, ROUTE-03, ROUTE-06, ROUTE-07, ROUTE-37, ROUTE-38, ROUTE-40, DIAG-06.
 #[test]
 fn both_families_have_system_routes() {
     let mut topology = vnets(Profile::Azure2025, 2);
@@ -285,7 +285,7 @@ fn both_families_have_system_routes() {
 }
 
 /// NSG-35.
-/// Shows: NSG-10, NSG-12, NSG-13, NSG-35.
+/// Shows: NSG-10, NSG-12, NSG-13, NSG-35, DIAG-06.
 #[test]
 fn effective_rules_have_the_shape_of_azures_tools() {
     let mut topology = vnets(Profile::Azure2018, 1);

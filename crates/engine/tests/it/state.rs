@@ -225,6 +225,7 @@ fn a_rule_change_spares_established_flows() {
     assert_eq!(lab.send(WEB, &udp(WEB_IP, OTHER_IP, (1, 2))), DENIED);
 }
 
+/// Shows: ROUTE-41.
 #[test]
 fn a_route_change_reaches_established_flows() {
     let mut lab = Lab::new();
