@@ -506,3 +506,54 @@ fn after_the_daemon_is_killed_up_goes_on_with_what_was_applied() {
     assert!(lab.goes_on("echoes"), "the connection goes on");
     end(programs);
 }
+
+/// A VM and the NICs behind a VNet port get other addresses, a VM gets and loses a NIC.
+#[test]
+fn nics_change_where_they_are() {
+    let lab_of = |address: &str, nics: &str, behind: &str| {
+        format!(
+            "
+apiVersion: peerlane/v1
+kind: Lab
+name: LAB
+profile: azure-2018
+vnets:
+  one: {{ addressSpace: [10.0.0.0/16], subnets: {{ s: {{ addressPrefix: 10.0.0.0/24 }}, t: {{ addressPrefix: 10.0.1.0/24 }} }}, tun: {{}} }}
+vms:
+  a: {{ nics: [ {{ name: a0, subnet: one/s, privateIPAddresses: [{address}] }}{nics} ] }}
+  b: {{ subnet: one/t, privateIPAddress: 10.0.1.4 }}
+networkInterfaces: {{ {behind} }}
+"
+        )
+    };
+    let printer = "printer: { subnet: one/s, privateIPAddress: 10.0.0.7 }";
+    let scanner = "scanner: { subnet: one/t, privateIPAddress: 10.0.1.8 }";
+    let second = ", { name: a1, subnet: one/t, privateIPAddress: 10.0.1.5 }";
+    let lab = Lab::up("nics", &lab_of("10.0.0.4", "", printer));
+    let from = |vm: &str, source: &str, to: &str| {
+        let ping = ["ping", "-c", "1", "-W", "1", "-I", source, to];
+        lab.peerlane.exec(&lab.name, vm, &ping).code == 0
+    };
+    assert!(from("b", "10.0.1.4", "10.0.0.4") && from("b", "10.0.1.4", "10.0.0.7"));
+    lab.apply(&lab_of("10.0.0.5", "", printer));
+    assert!(from("b", "10.0.1.4", "10.0.0.5"), "the new address");
+    assert!(!from("b", "10.0.1.4", "10.0.0.4"), "not the old one");
+    assert!(from("a", "10.0.0.5", "10.0.1.4"), "the guest sends by it");
+    lab.apply(&lab_of("10.0.0.5", second, &format!("{printer}, {scanner}")));
+    assert!(from("b", "10.0.1.4", "10.0.1.5"), "a second NIC");
+    assert!(from("b", "10.0.1.4", "10.0.1.8"), "a second NIC behind the port");
+    assert!(
+        from("one", "10.0.0.7", "10.0.1.8"),
+        "two NICs behind one port, through the engine"
+    );
+    lab.apply(&lab_of("10.0.0.5", "", scanner));
+    assert!(!from("b", "10.0.1.4", "10.0.1.5") && !from("b", "10.0.1.4", "10.0.0.7"));
+    assert!(from("b", "10.0.1.4", "10.0.1.8") && from("b", "10.0.1.4", "10.0.0.5"));
+    let interfaces = lab
+        .peerlane
+        .exec(&lab.name, "a", &["ls", "/sys/class/net"])
+        .stdout;
+    assert!(!interfaces.contains("eth1"), "{interfaces}");
+    assert_eq!(lab.peerlane.run(["down", &lab.name]).code, 0);
+    lab.peerlane.assert_nothing_left(&lab.name);
+}
