@@ -23,7 +23,11 @@ fn lab() -> Loaded {
         String::from("apiVersion: peerlane/v1\nkind: Lab\nname: hub\nprofile: azure-2025\nvnets:\n");
     let mut vms = String::from("vms:\n");
     let mut peerings = String::from("peerings:\n");
-    let subnet = |name: &str, range: &str| format!("  {name}: {{ addressSpace: ["{range}0.0/16"], subnets: {{ s: {{ addressPrefix: {range}0.0/24 }} }} }}\n");
+    let subnet = |name: &str, range: &str| {
+        format!(
+            "  {name}: {{ addressSpace: [{range}0.0/16], subnets: {{ s: {{ addressPrefix: {range}0.0/24 }} }} }}\n"
+        )
+    };
     text.push_str(&subnet("hub", "10.0."));
     vms.push_str("  hub-vm: { subnet: hub/s, privateIPAddress: 10.0.0.4 }\n");
     for spoke in 1..=SPOKES {
