@@ -186,6 +186,18 @@ pub struct Peering {
     pub reverse: Option<PeeringIndex>,
 }
 
+impl Topology {
+    /// `resourceGuid` of a peering: the same for both directions (PEER-01).
+    #[must_use]
+    pub fn peering_guid(&self, peering: PeeringIndex) -> String {
+        let peering = &self.peerings[peering.0];
+        let mut ends = [peering.from, peering.to].map(|vnet| self.vnets[vnet.0].name.to_lowercase());
+        ends.sort();
+        let name = format!("{}/{}", self.name, ends.join("/"));
+        uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
+    }
+}
+
 /// Which subnets a peering joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeeredSubnets {

@@ -285,3 +285,49 @@ fn check_sync(now: &Changed, step: &Value, id: &str) {
         assert_eq!(shown(&back.unwrap().remote_current_space), wanted, "{id}");
     }
 }
+
+/// Shows: PEER-01.
+#[test]
+fn a_peering_shows_its_properties() {
+    for (profile, modern) in [("azure-2018", false), ("azure-2025", true)] {
+        let config = start(profile, [DeploymentModel::ResourceManager; 2]);
+        let one = carry_out(&config, put("A->B", &Value::Null)).unwrap().config;
+        let now = carry_out(&one, put("B->A", &Value::Null)).unwrap();
+        let shown = serde_json::to_value(control::present::peerings(&now.topology)).unwrap();
+        let wanted = serde_json::json!({
+            "name": "A-to-B", "from": "A", "to": "B", "peeringState": "Connected", "provisioningState": "Succeeded",
+            "peeringSyncLevel": "FullyInSync", "allowVirtualNetworkAccess": true, "allowForwardedTraffic": false,
+            "allowGatewayTransit": false, "useRemoteGateways": false, "remoteAddressSpace": ["10.2.0.0/16"],
+            "remoteVirtualNetworkAddressSpace": ["10.2.0.0/16"]
+        });
+        for (property, value) in wanted.as_object().unwrap() {
+            assert_eq!(&shown[0][property], value, "{property}");
+        }
+        for property in [
+            "peerCompleteVnets",
+            "enableOnlyIPv6Peering",
+            "localSubnetNames",
+            "doNotVerifyRemoteGateways",
+        ] {
+            assert_eq!(shown[0].get(property).is_some(), modern, "{property}");
+        }
+        assert_eq!(shown[0]["resourceGuid"], shown[1]["resourceGuid"]);
+    }
+}
+
+/// Shows: PEER-32.
+#[test]
+fn a_classic_subnet_follows_its_peering_routes_without_listing_them() {
+    let config = start(
+        "azure-2018",
+        [DeploymentModel::ResourceManager, DeploymentModel::Classic],
+    );
+    let now = carry_out(&config, put("A->B", &Value::Null)).unwrap();
+    let listed = |vnet: usize| {
+        let nic = model::topology::NicIndex(vnet);
+        let table = control::present::effective_routes(&now.topology, nic);
+        serde_json::to_string(&table).unwrap().contains("VNetPeering")
+    };
+    assert!(listed(0) && !listed(1));
+    assert!(connects(&now, "B", "A"));
+}
