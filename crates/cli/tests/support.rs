@@ -44,6 +44,8 @@ pub(crate) struct Peerlane {
     binary: PathBuf,
     /// Whether there is a /dev/net/tun.
     tun: bool,
+    /// Whether there is a program bird.
+    bird: bool,
 }
 
 /// What a run of the binary came to.
@@ -78,6 +80,7 @@ impl Peerlane {
             dir,
             binary,
             tun: true,
+            bird: true,
         }
     }
 
@@ -88,17 +91,24 @@ impl Peerlane {
         peerlane
     }
 
+    /// On a machine without BIRD; for tests that run as root.
+    pub(crate) fn without_bird(user: User) -> Self {
+        let mut peerlane = Self::new(user);
+        peerlane.bird = false;
+        peerlane
+    }
+
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.join("state")
     }
 
     /// A command of the binary as the user, with the state directory of the test.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = match (self.user, self.tun) {
+        let mut command = match (self.user, self.tun && self.bird) {
             (User::Caller, true) => Command::new(&self.binary),
-            (user, tun) => {
+            (user, _) => {
                 // A /dev/net of its own: the machine's may be closed to ordinary users, and must not be changed.
-                let node = if tun {
+                let node = if self.tun {
                     "&& mknod -m 666 /dev/net/tun c 10 200"
                 } else {
                     ""
@@ -107,7 +117,12 @@ impl Peerlane {
                     User::Caller => "",
                     User::Nobody => "setpriv --reuid 65534 --regid 65534 --clear-groups",
                 };
-                let script = format!("mount -t tmpfs none /dev/net {node} && exec {identity} \"$@\"");
+                let bird = if self.bird {
+                    ""
+                } else {
+                    "&& mount --bind /dev/null /usr/sbin/bird"
+                };
+                let script = format!("mount -t tmpfs none /dev/net {node} {bird} && exec {identity} \"$@\"");
                 let mut command = Command::new("unshare");
                 command
                     .args(["--mount", "sh", "-c", &script, "sh"])

@@ -128,6 +128,10 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<
     bgp::check(&topology)?;
     let spec = LabSpec::of(&topology)?;
     let (run_dir, lock) = RunDir::create(&spec.name)?;
+    if let Err(error) = enter_directory(&given) {
+        let _ = run_dir.remove(lock);
+        return Err(error);
+    }
     // From here on a signal ends the lab in order, once it is up. None of this starts a thread.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -309,6 +313,16 @@ fn notes(lab: &Lab, given: &LabFile) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// The lab file's, where its programs are to start: what they are told lies beside it. A file from standard input has none.
+fn enter_directory(given: &LabFile) -> Result<(), UpError> {
+    let directory = Path::new(&given.file).parent();
+    match directory.filter(|directory| directory.is_absolute()) {
+        Some(directory) => std::env::set_current_dir(directory)
+            .map_err(|error| cannot(&format!("enter {}", directory.display()), &error)),
+        None => Ok(()),
+    }
 }
 
 fn cannot(what: &str, error: &io::Error) -> UpError {

@@ -254,7 +254,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Starts a shell command in a namespace, in the directory where `up` was called, its output in
+    /// Starts a shell command in a namespace, in the directory where the keeper was, its output in
     /// `log/<namespace>.log` of the run directory. It lives until it ends by itself or with the lab.
     ///
     /// # Errors
