@@ -43,8 +43,8 @@ pub struct Rule {
     pub floating: bool,
     /// LB-07: established TCP flows outlive the last healthy backend (Standard).
     pub keeps_tcp: bool,
-    /// LB-09, in nanoseconds.
-    pub idle_ns: u64,
+    /// LB-09: how long a quiet TCP flow keeps its backend.
+    pub idle_minutes: u8,
     pub backends: Vec<Backend>,
 }
 
@@ -168,6 +168,14 @@ pub fn through_frontend(
     let frontend = &snapshot.frontends[id.index()];
     let (_, at, backend) = choose(snapshot, frontend, key, keep)?;
     Ok(hop(snapshot, id, at, backend, peering, Rewrite::default()))
+}
+
+impl Snapshot {
+    /// LB-09: of the rule that balanced a packet.
+    pub(crate) fn idle_minutes(&self, balanced: Balanced) -> u8 {
+        let rules = &self.frontends[balanced.frontend.index()].rules;
+        rules[usize::from(balanced.rule)].idle_minutes
+    }
 }
 
 impl Hop {

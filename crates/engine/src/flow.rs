@@ -79,6 +79,8 @@ pub(crate) struct Balancing {
     serial: u32,
     /// The backend they go to (LB-02).
     pub(crate) keep: Option<NicId>,
+    /// LB-09: how long they may be quiet and keep it, if they are TCP.
+    idle_minutes: u8,
     /// They are replies of a backend, and get this source (LB-01).
     pub(crate) answer: Option<Rewrite>,
     /// The whole decision and when it was checked, as [`Hot::stamp`] says.
@@ -275,6 +277,28 @@ impl Flows {
         (known && balancing.serial == serial).then_some(balancing)
     }
 
+    /// The same, before a packet is decided: a TCP flow that was quiet for too long, or begins again, is a new one to
+    /// its load balancer.
+    pub(crate) fn balanced_so_far(&self, slot: Slot, tcp_flags: u8) -> Balancing {
+        let mut balancing = self.balancing(slot).copied().unwrap_or_default();
+        let quiet = age(self.tick, self.table.cold[slot.0 as usize].tick);
+        let tcp = self.table.hot[slot.0 as usize].protocol() == Protocol::TCP;
+        let forgotten = tcp && quiet > ticks(u64::from(balancing.idle_minutes) * MINUTE_NS);
+        if forgotten || tcp_flags & (SYN | ACK) == SYN {
+            balancing.keep = None;
+        }
+        balancing
+    }
+
+    /// LB-09: the records of a balanced TCP flow last as long as its load balancer remembers it.
+    pub(crate) fn outlast(&mut self, slot: Slot, idle_minutes: u8) {
+        if let Some(balancing) = self.balancing.get_mut(slot.0 as usize) {
+            balancing.idle_minutes = idle_minutes;
+        }
+        let cold = &mut self.table.cold[slot.0 as usize];
+        cold.tcp_idle_minutes = cold.tcp_idle_minutes.max(idle_minutes);
+    }
+
     /// The decision of a balanced flow, if it was checked at this generation in this tick.
     pub(crate) fn balanced(&self, slot: Slot, tcp_flags: u8) -> Option<Hop> {
         let (stamp, hop) = self.balancing(slot)?.hop?;
@@ -299,6 +323,7 @@ impl Flows {
         self.balancing[at] = Balancing {
             serial: self.table.cold[at].serial,
             keep,
+            idle_minutes: 0,
             answer,
             hop: hop.map(|hop| (self.stamp, hop)),
         };

@@ -108,7 +108,7 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         let filtered = filter::outbound(snapshot, nic, key);
         logged[0] = judge(state, snapshot, nic, &filtered, DropReason::NsgOutbound, key)?;
     }
-    let balancing = own.and_then(|own| state.flows.balancing(own)).copied();
+    let balancing = own.map(|own| state.flows.balanced_so_far(own, flags));
     let (hop, seen) = next_hop(snapshot, sender, key, key, balancing.unwrap_or_default())?;
     let record = hop
         .to
@@ -134,6 +134,11 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
     };
     let (own, record) = remember(state, arrival, ends)?;
     balanced(&mut state.flows, &hop, key, own, record);
+    if let Some(balanced) = hop.balanced {
+        let minutes = snapshot.idle_minutes(balanced);
+        let ends = own.into_iter().chain(record);
+        ends.for_each(|slot| state.flows.outlast(slot, minutes));
+    }
     Ok(hop)
 }
 

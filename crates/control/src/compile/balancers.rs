@@ -15,8 +15,6 @@ use packet::{FlowKey, Protocol};
 
 use super::{Probed, dense, peering_id};
 
-const MINUTE_NS: u64 = 60_000_000_000;
-
 /// A compiled frontend: the balancer and position it comes from.
 pub(super) type Compiled = (Frontend, (LoadBalancerIndex, usize));
 
@@ -137,7 +135,8 @@ fn rule(
         },
         floating: rule.floating_ip,
         keeps_tcp: balancer.sku == LoadBalancerSku::Standard,
-        idle_ns: u64::from(rule.idle_timeout_min) * MINUTE_NS,
+        // 4 to 30.
+        idle_minutes: u8::try_from(rule.idle_timeout_min).unwrap_or(u8::MAX),
         backends: pool.nics.iter().filter_map(backend).collect(),
     }
 }

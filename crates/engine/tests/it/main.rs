@@ -2,6 +2,8 @@
 
 // `cfg(test)` tells clippy that what is not itself a test may unwrap.
 #[cfg(test)]
+mod balance;
+#[cfg(test)]
 mod capacity;
 #[cfg(test)]
 mod drops;

@@ -206,6 +206,12 @@ fn times(rule: &BalancingRule, balancer: &LoadBalancer, at: &str, problems: &mut
             .error("Sim.LB-09", join(at, "idleTimeoutInMinutes"), message)
             .help("use 4 to 30 minutes");
     }
+    if rule.tcp_reset && balancer.sku == LoadBalancerSku::Standard {
+        problems.note(
+            join(at, "enableTcpReset"),
+            "connections are not reset at the idle timeout yet: they are forgotten",
+        );
+    }
     if rule.tcp_reset && balancer.sku == LoadBalancerSku::Basic {
         problems
             .error(

@@ -383,13 +383,13 @@ fn probe(
         }
         _ => {}
     }
-    if protocol == HealthProtocol::Https && sku == LoadBalancerSku::Basic {
-        let message = "a Basic load balancer has no Https probes".to_owned();
-        refuse(
-            "protocol",
-            message,
-            "use 'sku: Standard', or an Http or Tcp probe",
-        );
+    if protocol == HealthProtocol::Https {
+        let message = if sku == LoadBalancerSku::Basic {
+            "a Basic load balancer has no Https probes"
+        } else {
+            "this version sends no Https probes"
+        };
+        refuse("protocol", message.to_owned(), "use an Http or Tcp probe");
     }
     HealthProbe {
         name: name.to_owned(),
