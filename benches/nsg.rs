@@ -86,5 +86,46 @@ fn build(criterion: &mut Criterion<CpuTime>) {
     });
 }
 
-criterion_group! { name = benches; config = criterion(); targets = decide, build }
+/// NSG-34 at its limits: a thousand rules with four thousand addresses on each side, nested at random so that hardly two
+/// values have the same set of rules. Built once, as nobody waits for a second sample; prints time and memory.
+fn limits(_: &mut Criterion<CpuTime>) {
+    let mut random = Random::new(5);
+    let mut addresses = || -> Vec<Prefix> {
+        let address = |random: &mut Random| {
+            let length = 16 + random.below(17) as u8;
+            let bits = random.next() as u32;
+            Prefix::new(std::net::Ipv4Addr::from_bits(bits).into(), length)
+        };
+        (0..4000).map(|_| address(&mut random)).collect()
+    };
+    let rules: Vec<Rule> = (0..1000)
+        .map(|_| Rule {
+            access: engine::filter::Access::Allow,
+            protocol: None,
+            sources: addresses(),
+            destinations: addresses(),
+            source_ports: vec![0..=u16::MAX],
+            destination_ports: vec![0..=u16::MAX],
+        })
+        .collect();
+    let (before, start) = (resident_bytes(), std::time::Instant::now());
+    let filter = Filter::compile(rules);
+    println!(
+        "nsg build, 1000 rules of 2 x 4000 addresses: {:.1} s, {} MiB more",
+        start.elapsed().as_secs_f64(),
+        resident_bytes().saturating_sub(before) >> 20
+    );
+    black_box(filter);
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+criterion_group! { name = benches; config = criterion(); targets = limits, decide, build }
 criterion_main!(benches);

@@ -39,8 +39,18 @@ impl Addresses {
             .iter()
             .map(|&(start, class)| (start.max(MAPPED), class))
             .collect();
+        // The rest, which need not repeat it: what holds after IPv4 starts there.
+        let after = (MAPPED | u128::from(u32::MAX)) + 1;
+        let resumed = ipv4.last().map(|&(_, class)| (after, class));
+        let rest = &starts[end..];
+        let resumed = resumed.filter(|_| rest.first().is_none_or(|&(start, _)| start != after));
+        let before = starts[..end].partition_point(|&(start, _)| start < MAPPED);
+        let ipv6: Vec<_> = (starts[..before].iter().copied())
+            .chain(resumed)
+            .chain(rest.iter().copied())
+            .collect();
         Self {
-            classes: AddressRanges::new(&ipv4, &starts),
+            classes: AddressRanges::new(&ipv4, &ipv6),
             sets,
         }
     }

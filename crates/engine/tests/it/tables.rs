@@ -278,3 +278,51 @@ fn empty_tables_match_nothing() {
         }
     );
 }
+
+/// IPv4 lies inside the addresses of IPv6 and is kept beside them: what is before it goes on behind it.
+#[test]
+fn addresses_around_ipv4_have_the_rules_of_ipv6() {
+    let rule = |access, net: &str| {
+        let (address, length) = net.split_once('/').unwrap();
+        let length = length.parse().unwrap();
+        let any = vec![0..=u16::MAX];
+        Rule {
+            access,
+            protocol: None,
+            sources: vec![Prefix::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)],
+            destinations: vec![Prefix::new(address.parse().unwrap(), length)],
+            source_ports: any.clone(),
+            destination_ports: any,
+        }
+    };
+    for inner in ["0.0.0.0/0", "255.255.255.255/32", "0.0.0.0/1", "10.0.0.0/8"] {
+        let rules = vec![rule(Access::Deny, inner), rule(Access::Allow, "::/0")];
+        let filter = Filter::compile(rules.clone());
+        let ipv4 = mapped("0.0.0.0".parse().unwrap());
+        let probes = [
+            ipv4 - 1,
+            ipv4,
+            ipv4 + (10 << 24),
+            ipv4 + 0xffff_ffff,
+            ipv4 + (1 << 32),
+            u128::MAX,
+            0,
+        ];
+        for destination in probes {
+            let key = FlowKey {
+                source: mapped("10.0.0.4".parse().unwrap()),
+                destination,
+                source_port: 1,
+                destination_port: 2,
+                protocol: Protocol::TCP,
+            };
+            let inside = rules[0].destinations[0].first() <= destination
+                && destination <= rules[0].destinations[0].last();
+            assert_eq!(
+                filter.decide(&key).rule,
+                Some(if inside { 0 } else { 1 }),
+                "{inner} {destination:x}"
+            );
+        }
+    }
+}
