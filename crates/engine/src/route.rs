@@ -43,6 +43,16 @@ impl Hop {
         self.rewrite.is_none() && self.balanced.is_none() && self.gateways.is_empty()
     }
 
+    /// The peerings that count the packet (PEER-37). What a gateway takes to a site or, `from_nic` being false, brings
+    /// from one is no peering traffic.
+    pub(crate) fn metered(&self, from_nic: bool) -> [Option<PeeringId>; 2] {
+        if self.gateways.is_empty() || (from_nic && self.to.is_some()) {
+            [self.gateways.over, self.peering]
+        } else {
+            [None, None]
+        }
+    }
+
     /// To somebody who is no NIC: the Internet, the platform, a site, a gateway.
     pub(crate) fn beyond(port: PortId) -> Self {
         Self {

@@ -233,7 +233,9 @@ impl Worker {
                     None => (packets, bytes),
                 };
                 self.counters.forwarded(None, path.hop.to, packets, bytes);
-                self.counters.crossed(path.hop.peering, packets, bytes);
+                for peering in path.hop.metered(path.from.is_some()) {
+                    self.counters.crossed(peering, packets, bytes);
+                }
                 (headers.wire_packets, headers.wire_bytes) = (packets, bytes);
                 Verdict::Forward {
                     port: path.hop.port,

@@ -66,10 +66,8 @@ impl Topology {
     /// The site in whose most specific prefix the address lies; the first of equal ones.
     #[must_use]
     pub fn site_at(&self, address: IpAddr) -> Option<SiteIndex> {
-        let lengths = self.sites.iter().enumerate().filter_map(|(index, site)| {
-            let holds = site.prefixes.iter().filter(|prefix| prefix.contains(&address));
-            Some((holds.map(ipnet::IpNet::prefix_len).max()?, index))
-        });
+        let sites = self.sites.iter().enumerate();
+        let lengths = sites.filter_map(|(index, site)| Some((site.has(address)?, index)));
         lengths
             .reduce(|best, next| if next.0 > best.0 { next } else { best })
             .map(|(_, index)| SiteIndex(index))

@@ -221,8 +221,6 @@ fn peerings_of_a_file_have_the_states_of_the_state_machine() {
 
 /// Cases that a file cannot express, each with the reason: `refusal_vectors.rs` asks for them by an operation.
 const NOT_IN_A_FILE: &[(&str, &str)] = &[
-    ("RF-URG-NO-TRANSIT", "needs a gateway"),
-    ("RF-URG-OWN-GATEWAY", "needs a gateway"),
     ("RF-CONCURRENT", "a file has no operations that run"),
     ("RF-SUBNET-PEER-TYPE", "a file changes nothing"),
     ("OR-SUBNET-INUSE", "a file deletes nothing"),

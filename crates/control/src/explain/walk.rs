@@ -380,14 +380,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A site answers at its own prefixes only.
+    /// A site answers at what it has, and forwards nothing else that a lab knows.
     fn answers(&mut self, at: Node, key: FlowKey) -> Result<(Node, FlowKey), Box<Drop>> {
         let destination = unmapped(key.destination);
         if let Node::Site(site) = at {
             let site = &self.topology.sites[site.0];
-            if !site.prefixes.iter().any(|prefix| prefix.contains(&destination))
-                && site.bgp_address != destination
-            {
+            if site.has(destination).is_none() {
                 self.finding(
                     "SiteHasNotAddress",
                     format!(

@@ -10,6 +10,7 @@ mod common;
 mod compiled;
 mod diagnose;
 mod explain;
+mod gateways;
 mod generation;
 mod ip_vectors;
 mod peering_vectors;

@@ -174,10 +174,9 @@ impl<'a> World<'a> {
             places.push(place);
             if let Place::Site(site) = place {
                 let to = unmapped(key_of(&bytes).destination);
-                let mut prefixes = self.topology.sites[site.0].prefixes.iter();
-                let end = match prefixes.any(|prefix| prefix.contains(&to)) {
-                    true => End::Delivered(place),
-                    false => End::InGuest(self.name(place)),
+                let end = match self.topology.sites[site.0].has(to) {
+                    Some(_) => End::Delivered(place),
+                    None => End::InGuest(self.name(place)),
                 };
                 return (end, places, bytes);
             }

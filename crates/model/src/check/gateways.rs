@@ -1,4 +1,4 @@
-//! Gateways, sites and connections: GW-01..05, GW-12, NET-10, ROUTE-17.
+//! Gateways and sites: GW-01, GW-02, NET-10, ROUTE-17.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -7,21 +7,14 @@ use ipnet::IpNet;
 
 use crate::check::ranges::{forbidden, public, usable};
 use crate::check::vnets::GATEWAY_SUBNET;
-use crate::check::{Scope, names, ranges};
-use crate::config::{self, ConnectionType, GatewayType, VpnType};
+use crate::check::{Scope, connections, names, ranges};
+use crate::config::{self, GatewayType, VpnType};
 use crate::endpoint::INTERNET;
 use crate::problems::{Problems, join};
-use crate::topology::{
-    Connection, Far, Gateway, GatewayIndex, GatewayKind, Site, SiteIndex, Subnet, Topology, UdrNextHop,
-    VnetIndex,
-};
+use crate::topology::{Gateway, GatewayKind, Site, Subnet, Topology, UdrNextHop, VnetIndex};
 
 /// The ASN of Azure's gateways unless given.
 const AZURE_ASN: u32 = 65515;
-
-/// NET-03: what fits through a VPN tunnel, and everywhere else.
-const TUNNEL_MTU: u16 = 1400;
-const MTU: u16 = 1500;
 
 /// GW-02: the SKU that can neither coexist with ExpressRoute nor speak BGP.
 const BASIC: &str = "Basic";
@@ -30,7 +23,7 @@ const BASIC: &str = "Basic";
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
     gateways(scope, topology, problems);
     sites(scope, topology, problems);
-    connections(scope, topology, problems);
+    connections::check(scope, topology, problems);
 }
 
 /// Whether the file puts a gateway into this VNet.
@@ -397,231 +390,4 @@ fn site_addresses(
             .help("add 'addresses', or the site's own prefix");
     }
     addresses
-}
-
-fn connections(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
-    for (name, given) in &scope.config.connections {
-        let at = join("connections", name);
-        names::resource_name(name, &at, true, problems);
-        let gateway = scope
-            .gateways
-            .find(&given.gateway, &join(&at, "gateway"), problems);
-        let far = far(scope, given, &at, problems);
-        let (Some(gateway), Some(far)) = (gateway, far) else {
-            continue;
-        };
-        let circuit = matches!(far, Far::Circuit { .. });
-        let connection = Connection {
-            name: name.clone(),
-            gateway: GatewayIndex(gateway),
-            selectors: selectors(given, &topology.gateways[gateway], &far, &at, topology, problems),
-            bgp: circuit || given.enable_bgp == Some(true),
-            mtu: if circuit { MTU } else { TUNNEL_MTU },
-            far,
-        };
-        ends(&connection, given, &at, topology, problems);
-        topology.connections.push(connection);
-    }
-}
-
-/// The other end, from the properties that the type takes; an error for each it needs or does not take.
-fn far(scope: &Scope<'_>, given: &config::Connection, at: &str, problems: &mut Problems) -> Option<Far> {
-    let kind = given.connection_type.unwrap_or_default();
-    let (needs, takes): (&str, &[&str]) = match kind {
-        ConnectionType::Ipsec => ("site", &["site"]),
-        ConnectionType::Vnet2Vnet => ("remoteGateway", &["remoteGateway"]),
-        ConnectionType::ExpressRoute => ("circuit", &["circuit", "site"]),
-        ConnectionType::VpnClient => {
-            problems
-                .error(
-                    "Sim.GW-02",
-                    join(at, "connectionType"),
-                    "point-to-site clients have no connection object here",
-                )
-                .help("use a site with connectionType IPsec");
-            return None;
-        }
-    };
-    let properties = [
-        ("site", given.site.is_some()),
-        ("remoteGateway", given.remote_gateway.is_some()),
-        ("circuit", given.circuit.is_some()),
-    ];
-    for (property, present) in properties {
-        if present && !takes.contains(&property) {
-            problems
-                .error(
-                    "Sim.GW-02",
-                    join(at, property),
-                    format!("a connection of type {} has no '{property}'", kind.word()),
-                )
-                .help(format!("remove '{property}', or change 'connectionType'"));
-        } else if !present && property == needs {
-            problems
-                .error(
-                    "Sim.GW-02",
-                    at,
-                    format!("a connection of type {} needs '{property}'", kind.word()),
-                )
-                .on_key()
-                .help(format!("add '{property}'"));
-        }
-    }
-    let site = given
-        .site
-        .as_ref()
-        .and_then(|site| scope.sites.find(site, &join(at, "site"), problems))
-        .map(SiteIndex);
-    match kind {
-        ConnectionType::Vnet2Vnet => {
-            let remote = given.remote_gateway.as_ref()?;
-            let remote = scope
-                .gateways
-                .find(remote, &join(at, "remoteGateway"), problems)?;
-            Some(Far::Gateway(GatewayIndex(remote)))
-        }
-        ConnectionType::ExpressRoute => Some(Far::Circuit {
-            name: given.circuit.clone()?,
-            site,
-        }),
-        ConnectionType::Ipsec | ConnectionType::VpnClient => site.map(Far::Site),
-    }
-}
-
-/// What the gateways at the ends must be (GW-02), and BGP's own needs.
-fn ends(it: &Connection, given: &config::Connection, at: &str, topology: &Topology, problems: &mut Problems) {
-    let gateway = &topology.gateways[it.gateway.0];
-    let wrong = |problems: &mut Problems, property: &str, message: String, help: &str| {
-        problems
-            .error("Sim.GW-02", join(at, property), message)
-            .help(help);
-    };
-    if gateway.is_vpn() == matches!(it.far, Far::Circuit { .. }) {
-        let message = format!(
-            "{} is {} gateway",
-            gateway.name,
-            if gateway.is_vpn() {
-                "a VPN"
-            } else {
-                "an ExpressRoute"
-            }
-        );
-        wrong(
-            problems,
-            "gateway",
-            message,
-            "an ExpressRoute connection needs an ExpressRoute gateway, any other a VPN gateway",
-        );
-        return;
-    }
-    let remote = match it.far {
-        Far::Gateway(remote) => Some(&topology.gateways[remote.0]),
-        _ => None,
-    };
-    if let Some(remote) = remote {
-        let policy = [gateway, remote]
-            .into_iter()
-            .find(|it| it.kind != GatewayKind::RouteBasedVpn);
-        if it.far == Far::Gateway(it.gateway) {
-            wrong(
-                problems,
-                "remoteGateway",
-                format!("{} is connected with itself", gateway.name),
-                "name another gateway",
-            );
-        } else if let Some(policy) = policy {
-            let message = format!(
-                "{} is no RouteBased VPN gateway, which Vnet2Vnet needs at both ends",
-                policy.name
-            );
-            wrong(problems, "remoteGateway", message, "use vpnType RouteBased");
-        }
-    }
-    if given.enable_bgp != Some(true) || !gateway.is_vpn() {
-        return;
-    }
-    if gateway.kind == GatewayKind::PolicyBasedVpn {
-        wrong(
-            problems,
-            "enableBgp",
-            format!("{} is PolicyBased and cannot speak BGP", gateway.name),
-            "use vpnType RouteBased",
-        );
-    }
-    let asn = match &it.far {
-        Far::Site(site) => topology.sites[site.0].asn,
-        _ => remote.map(|remote| remote.asn),
-    };
-    match asn {
-        None => wrong(
-            problems,
-            "enableBgp",
-            "BGP needs the site's 'asn'".to_owned(),
-            "add 'asn' to the site",
-        ),
-        Some(asn) if asn == gateway.asn => {
-            let message = format!("both ends have ASN {asn}, and BGP between them needs two");
-            wrong(problems, "enableBgp", message, "give one of them another 'asn'");
-        }
-        Some(_) => {}
-    }
-}
-
-/// GW-12.
-fn selectors(
-    given: &config::Connection,
-    gateway: &Gateway,
-    far: &Far,
-    at: &str,
-    topology: &Topology,
-    problems: &mut Problems,
-) -> Option<Vec<(IpNet, IpNet)>> {
-    let policy = gateway.kind == GatewayKind::PolicyBasedVpn;
-    let wanted = policy || given.use_policy_based_traffic_selectors == Some(true);
-    let Far::Site(site) = *far else {
-        if given.use_policy_based_traffic_selectors == Some(true) {
-            problems
-                .error(
-                    "Sim.GW-02",
-                    join(at, "usePolicyBasedTrafficSelectors"),
-                    "traffic selectors are of IPsec connections to sites only",
-                )
-                .help("remove it");
-        }
-        return None;
-    };
-    if !wanted {
-        if !given.traffic_selector_policies.is_empty() {
-            problems
-                .error(
-                    "Sim.GW-12",
-                    join(at, "trafficSelectorPolicies"),
-                    "traffic selectors need a PolicyBased gateway or usePolicyBasedTrafficSelectors",
-                )
-                .help("add 'usePolicyBasedTrafficSelectors: true'");
-        }
-        return None;
-    }
-    let pairs = |azure: &[IpNet], site: &[IpNet]| -> Vec<(IpNet, IpNet)> {
-        azure
-            .iter()
-            .flat_map(|&azure| site.iter().map(move |&site| (azure, site)))
-            .collect()
-    };
-    if given.traffic_selector_policies.is_empty() {
-        let azure = &topology.vnets[gateway.vnet.0].address_space;
-        let azure: Vec<IpNet> = azure
-            .iter()
-            .copied()
-            .filter(|range| range.addr().is_ipv4())
-            .collect();
-        return Some(pairs(&azure, &topology.sites[site.0].prefixes));
-    }
-    let nets = |list: &[config::Cidr]| -> Vec<IpNet> { list.iter().map(|cidr| cidr.0).collect() };
-    let given = given.traffic_selector_policies.iter();
-    Some(
-        given
-            .flat_map(|it| pairs(&nets(&it.local_address_ranges), &nets(&it.remote_address_ranges)))
-            .collect(),
-    )
 }

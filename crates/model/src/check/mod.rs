@@ -2,6 +2,7 @@
 
 mod addresses;
 mod balancing_rules;
+mod connections;
 pub(crate) mod expectations;
 mod flow_logs;
 mod gateways;
