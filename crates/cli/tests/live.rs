@@ -557,3 +557,30 @@ networkInterfaces: {{ {behind} }}
     assert_eq!(lab.peerlane.run(["down", &lab.name]).code, 0);
     lab.peerlane.assert_nothing_left(&lab.name);
 }
+
+#[test]
+fn a_plan_says_what_a_file_would_change() {
+    let peerlane = Peerlane::new(User::Caller);
+    let old = peerlane.file("old", &TWO.replace("LAB", "plan"));
+    let new =
+        format!("{TWO}{ONE_TO_TWO}{TWO_TO_ONE}tests: [ {{ from: a, to: b, port: 80, expect: Allow }} ]\n");
+    let new = peerlane.file("new", &new.replace("LAB", "plan"));
+    let [old, new] = [&old, &new].map(|path| path.to_str().unwrap());
+    let same = peerlane.run(["plan", old, old, "--detailed-exitcode", "-o", "json"]);
+    assert_eq!(same.code, 0, "{same:?}");
+    assert_eq!(same.json(), serde_json::json!({ "objects": [], "flows": [] }));
+    assert_eq!(peerlane.run(["plan", old, new]).code, 0);
+    let ran = peerlane.run(["plan", old, new, "--detailed-exitcode", "-o", "json"]);
+    assert_eq!(ran.code, 6, "{ran:?}");
+    let plan = ran.json();
+    let schema = peerlane.run(["schema", "plan"]).json();
+    jsonschema::validate(&schema, &plan).unwrap_or_else(|error| panic!("{error}"));
+    let objects = plan["objects"].as_array().unwrap();
+    let created = objects.iter().filter(|object| object["action"] == "Create");
+    let created: Vec<&str> = created.map(|object| object["name"].as_str().unwrap()).collect();
+    assert_eq!(created, ["one/one-to-two", "two/two-to-one"]);
+    let flow = &plan["flows"][0];
+    assert_eq!((&flow["from"], &flow["port"]), (&"a".into(), &80.into()));
+    assert_eq!(flow["before"]["reason"], "RouteNone");
+    assert_eq!(flow["after"]["verdict"], "Allow");
+}
