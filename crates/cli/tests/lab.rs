@@ -5,6 +5,7 @@
     reason = "these are tests; clippy knows only functions marked so"
 )]
 
+mod balancing;
 mod bgp;
 mod facts;
 mod flow_logs;

@@ -195,7 +195,9 @@ fn a_changed_pool_moves_new_flows_and_no_old_one() {
 fn both_directions_of_a_flow_through_a_frontend_meet_one_appliance() {
     let mut lab = lab(|_| ());
     let through = engine::fib::NextHop::Balancer(FrontendId(0), None);
-    [OTHER, P1, P2].map(|nic| lab.nic(nic).ip_forwarding = true);
+    for nic in [OTHER, P1, P2] {
+        lab.nic(nic).ip_forwarding = true;
+    }
     lab.route(WEB, "10.9.0.0/16", through);
     for port in 1000..1100 {
         let there = tcp(WEB_IP, "10.9.0.4", (port, 443), SYN);
@@ -216,9 +218,8 @@ fn both_directions_of_a_flow_through_a_frontend_meet_one_appliance() {
         assert_eq!(nic, back);
         lab.route(DB, "10.1.0.4/32", engine::fib::NextHop::VnetLocal);
     }
-    for bytes in [ping(WEB_IP, "10.9.0.4", 7, false)] {
-        lab.refused(WEB, &bytes, DropReason::NoBackend, Some(WEB));
-    }
+    let echo = ping(WEB_IP, "10.9.0.4", 7, false);
+    lab.refused(WEB, &echo, DropReason::NoBackend, Some(WEB));
 }
 
 /// Shows: LB-07.
