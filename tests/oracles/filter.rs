@@ -16,7 +16,7 @@ use crate::{case_random, count, namespace, seed};
 
 type Counts = BTreeMap<String, Count>;
 
-/// Shows: NSG-04, NSG-05, NSG-06, NSG-07, NSG-10, NSG-11, NSG-12, NSG-13, NSG-20, NSG-21, NSG-22, NSG-30, NSG-31.
+/// Shows: NSG-04, NSG-05, NSG-06, NSG-07, NSG-10, NSG-12, NSG-13, NSG-20, NSG-21, NSG-22, NSG-30, NSG-31.
 #[test]
 fn verdict_and_rule_are_those_of_nftables() {
     if !namespace::entered("filter::verdict_and_rule_are_those_of_nftables") {

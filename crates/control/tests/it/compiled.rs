@@ -83,7 +83,7 @@ fn ports_count_vm_nics_then_vnets_then_the_internet() {
     assert_eq!(format!("{compiled:?}"), format!("{:?}", compile(&topology, 9)));
 }
 
-/// Shows: ROUTE-02, ROUTE-10.
+/// Shows: ROUTE-10.
 #[test]
 fn subnets_share_tables_by_vnet_and_route_table() {
     let mut topology = vnets(Profile::Azure2018, 2);
@@ -108,6 +108,26 @@ fn subnets_share_tables_by_vnet_and_route_table() {
     let compiled = compile(&topology, 1);
     let fibs: Vec<FibId> = compiled.snapshot.nics.iter().map(|nic| nic.fib).collect();
     assert_eq!(fibs, [0, 1, 0, 2, 2].map(FibId));
+}
+
+/// Shows: ROUTE-02.
+#[test]
+fn all_subnets_have_the_routes_of_their_vnet_and_none_of_their_own() {
+    let mut topology = lab(Profile::Azure2018);
+    let ranges = nets(&["10.1.0.0/16", "10.9.0.0/16"]);
+    let first = subnet(&mut topology, "v", &ranges, &nets(&["10.1.1.0/24"]));
+    let mut second = topology.subnets[first.0].clone();
+    (second.name, second.prefixes) = ("second".to_owned(), nets(&["10.9.2.0/24"]));
+    topology.subnets.push(second);
+    vm(&mut topology, "one", first, &[address("10.1.1.4")]);
+    vm(&mut topology, "two", SubnetIndex(1), &[address("10.9.2.4")]);
+    let local = |nic| -> Vec<String> {
+        let routes = effective_routes(&topology, NicIndex(nic)).value.into_iter();
+        let local = routes.filter(|row| row.next_hop_type == "VnetLocal");
+        local.flat_map(|row| row.address_prefix).collect()
+    };
+    assert_eq!(local(0), ["10.1.0.0/16", "10.9.0.0/16"]);
+    assert_eq!(local(0), local(1));
 }
 
 #[test]

@@ -430,7 +430,7 @@ proptest! {
     }
 
     /// The compiled filter says what the rules say, and names the same rule.
-    /// Shows: NSG-04, NSG-05, NSG-06, NSG-07, NSG-10, NSG-11, NSG-12, NSG-13, NSG-30, NSG-31.
+    /// Shows: NSG-04, NSG-05, NSG-06, NSG-07, NSG-10, NSG-12, NSG-13, NSG-30, NSG-31.
     #[test]
     fn filters_decide_as_the_rules_read(topology in filtered_lab(), keys in vec(keys(), 32)) {
         let compiled = compile(&topology, 1);

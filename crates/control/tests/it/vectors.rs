@@ -135,7 +135,7 @@ fn compared(row: &Value) -> String {
     fields.map(|field| row[field].to_string()).join(" ")
 }
 
-/// Shows: ROUTE-01, ROUTE-02, ROUTE-04, ROUTE-06, ROUTE-07, ROUTE-26, ROUTE-27, ROUTE-32, ROUTE-40, PEER-07.
+/// Shows: ROUTE-01, ROUTE-04, ROUTE-06, ROUTE-07, ROUTE-26, ROUTE-27, ROUTE-32, ROUTE-40, PEER-07.
 #[test]
 fn effective_routes() {
     let document = document("effective_routes.json");
