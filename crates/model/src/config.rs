@@ -3,6 +3,7 @@
 mod flow_logs;
 mod gateways;
 mod load_balancers;
+mod routes;
 mod security_admin;
 mod tag_file;
 
@@ -20,6 +21,7 @@ pub use load_balancers::{
     BalancedProtocol, BalancingRule, Frontend, HealthProbe, HealthProtocol, LoadBalancer, LoadBalancerSku,
     LoadDistribution,
 };
+pub use routes::{DisablePeeringRoute, NextHopType, NextHops, Route, RouteTable};
 pub use security_admin::{
     AddressPrefixItem, AddressPrefixType, AdminAccess, AdminProtocol, AdminRule, AdminRuleCollection,
     NetworkGroup, SecurityAdminConfiguration,
@@ -108,26 +110,8 @@ choice! {
 }
 choice! { DeploymentModel { ResourceManager = "ResourceManager", Classic = "Classic", } }
 choice! { PeeringState { Initiated = "Initiated", Connected = "Connected", Disconnected = "Disconnected", } }
-choice! {
-    /// ROUTE-11, and the two kinds that users may not write (ROUTE-12).
-    NextHopType {
-        VirtualNetworkGateway = "VirtualNetworkGateway",
-        VnetLocal = "VnetLocal",
-        Internet = "Internet",
-        VirtualAppliance = "VirtualAppliance",
-        None = "None",
-        VirtualApplianceEcmp = "VirtualApplianceEcmp",
-        VnetPeering = "VNetPeering",
-        VnetGlobalPeering = "VNetGlobalPeering",
-        ServiceEndpoint = "VirtualNetworkServiceEndpoint",
-    }
-}
 choice! { Direction { Inbound = "Inbound", Outbound = "Outbound", } }
 choice! { Access { Allow = "Allow", Deny = "Deny", } }
-choice! {
-    /// Which peering routes a route table takes off its subnets (ROUTE-35).
-    DisablePeeringRoute { None = "None", All = "All", }
-}
 choice! { RuleProtocol { Any = "*", Tcp = "Tcp", Udp = "Udp", Icmp = "Icmp", Esp = "Esp", Ah = "Ah", } }
 choice! { TestProtocol { Tcp = "Tcp", Udp = "Udp", Icmp = "Icmp", } }
 
@@ -274,32 +258,6 @@ object! {
 }
 
 object! {
-    /// A route table.
-    RouteTable {
-        /// Takes gateway routes off its subnets.
-        disable_bgp_route_propagation: Option<bool> = "disableBgpRoutePropagation",
-        /// All takes peering routes off its subnets; None when absent (azure-2025).
-        disable_peering_route: Option<DisablePeeringRoute> = "disablePeeringRoute",
-        /// Routes by name.
-        routes: IndexMap<String, Route> = "routes",
-    }
-}
-
-object! {
-    /// A user route.
-    Route {
-        /// The destinations: a prefix or a service tag.
-        address_prefix: String = "addressPrefix",
-        /// Where they go.
-        next_hop_type: NextHopType = "nextHopType",
-        /// Of the appliance.
-        next_hop_ip_address: Option<Address> = "nextHopIpAddress",
-        /// Of VirtualApplianceEcmp: 2 to 64 appliances.
-        next_hop: Option<NextHops> = "nextHop",
-    }
-}
-
-object! {
     /// A network security group.
     Nsg {
         /// Rules by name; the default rules are added.
@@ -340,14 +298,6 @@ object! {
         destination_port_range: Option<String> = "destinationPortRange",
         /// Ports and ranges.
         destination_port_ranges: Vec<String> = "destinationPortRanges",
-    }
-}
-
-object! {
-    /// The appliances of a VirtualApplianceEcmp route.
-    NextHops {
-        /// From 2 to 64.
-        next_hop_ip_addresses: Vec<Address> = "nextHopIpAddresses",
     }
 }
 
