@@ -414,6 +414,6 @@ fn namespace(topology: &Topology, nic: NicIndex) -> Option<String> {
     let vnet = &topology.vnets[topology.subnets[nic.subnet.0].vnet.0];
     match nic.vm {
         Some(vm) => Some(topology.vms[vm.0].name.clone()),
-        None => vnet.tun.as_ref().map(|_| vnet.name.clone()),
+        None => vnet.tun.as_ref().map(|_| vnet.port_namespace()),
     }
 }

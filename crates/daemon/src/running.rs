@@ -234,7 +234,7 @@ impl Current {
         let topology = &self.generation.topology;
         match self.generation.provenance.ports.get(port) {
             Some(PortOwner::Vm { nic, .. }) => topology.nics[nic.0].name.clone(),
-            Some(PortOwner::Vnet(vnet)) => topology.vnets[vnet.0].name.clone(),
+            Some(PortOwner::Vnet(vnet)) => topology.vnets[vnet.0].port_namespace(),
             Some(PortOwner::Platform(vnet)) => lab::spec::platform_name(&topology.vnets[vnet.0].name),
             Some(PortOwner::Internet) => String::from("internet"),
             Some(PortOwner::Connection(connection)) => topology.connections[connection.0].name.clone(),

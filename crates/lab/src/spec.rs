@@ -153,7 +153,7 @@ impl LabSpec {
 /// Name of the namespace from which a VNet's backends are probed: no VM can have it.
 #[must_use]
 pub fn platform_name(vnet: &str) -> String {
-    format!("{vnet}.platform")
+    format!("{}.platform", vnet.replace('/', "."))
 }
 
 impl NamespaceSpec {
@@ -231,7 +231,7 @@ fn vnet_port(topology: &Topology, index: VnetIndex) -> Option<NamespaceSpec> {
     };
     Some(NamespaceSpec {
         place,
-        ..NamespaceSpec::new(&vnet.name, NamespaceKind::VnetPort, vec![interface])
+        ..NamespaceSpec::new(&vnet.port_namespace(), NamespaceKind::VnetPort, vec![interface])
     })
 }
 

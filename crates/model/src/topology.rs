@@ -135,6 +135,14 @@ pub struct Vnet {
     pub tun: Option<VnetPort>,
 }
 
+impl Vnet {
+    /// The lab's namespace of its port: its name, and as a namespace has a file of its name, that of a key `group/name` is `group.name`.
+    #[must_use]
+    pub fn port_namespace(&self) -> String {
+        self.name.replace('/', ".")
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct VnetPort {
     /// At most 15 bytes; `pl-<vnet>` cut to fit unless given.

@@ -9,6 +9,8 @@ mod next_hop;
 use model::Topology;
 use model::topology::{Endpoint, NicIndex, VnetIndex};
 
+use crate::present::rules::group_and_path;
+
 pub use configuration::{
     ConfigurationDiagnostic, EvaluatedNsg, MatchedRule, Profile, ProfileResult, RuleEvaluation,
     SecurityResult, Verbosity, configuration,
@@ -70,8 +72,9 @@ pub fn target(topology: &Topology, name: &str) -> Result<NicIndex, Refusal> {
 /// The ARM id of an object of the lab; `path` begins with the provider.
 fn resource_id(topology: &Topology, vnet: VnetIndex, path: &str) -> String {
     let subscription = &topology.vnets[vnet.0].subscription;
-    let group = &topology.resource_group;
-    format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/{path}")
+    let (provider, path) = path.split_once('/').unwrap_or((path, ""));
+    let (group, path) = group_and_path(&topology.resource_group, path);
+    format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/{provider}/{path}")
 }
 
 fn network_id(topology: &Topology, vnet: VnetIndex, path: &str) -> String {

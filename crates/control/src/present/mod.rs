@@ -4,7 +4,7 @@ mod explanation;
 mod load_balancers;
 mod peerings;
 mod routes;
-mod rules;
+pub(crate) mod rules;
 
 pub use explanation::{BalancerHop, Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
 pub use load_balancers::{LoadBalancerRow, load_balancers};

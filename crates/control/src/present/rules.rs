@@ -345,14 +345,25 @@ fn only(list: &[String]) -> Option<String> {
 /// The ARM id of a network resource, such as `networkSecurityGroups/web`.
 #[must_use]
 pub fn resource_id(subscription: &str, group: &str, kind_and_name: &str) -> String {
-    format!(
-        "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Network/{kind_and_name}"
-    )
+    let (group, path) = group_and_path(group, kind_and_name);
+    format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Network/{path}")
+}
+
+/// The resource group and the path in it. Paths are pairs of kind and name: an odd one begins with a key of the file that is
+/// `group/name`, which is in a group of its own. `lab`: the group of the others.
+pub(crate) fn group_and_path<'a>(lab: &'a str, path: &'a str) -> (&'a str, String) {
+    let segments: Vec<&str> = path.split('/').collect();
+    match segments.as_slice() {
+        [kind, group, rest @ ..] if segments.len() % 2 == 1 && !rest.is_empty() => {
+            (group, format!("{kind}/{}", rest.join("/")))
+        }
+        _ => (lab, path.to_owned()),
+    }
 }
 
 fn reference(subscription: &str, group: &str, kind_and_name: &str) -> Reference {
     Reference {
         id: resource_id(subscription, group, kind_and_name),
-        resource_group: group.to_owned(),
+        resource_group: group_and_path(group, kind_and_name).0.to_owned(),
     }
 }

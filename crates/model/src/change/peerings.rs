@@ -3,6 +3,7 @@
 use super::section::{missing, position, same};
 use super::{Operation, Refusal, section};
 use crate::config::{Config, DeploymentModel, Peering, PeeringEntry, PeeringState, Profile};
+use crate::keys::name_of;
 use crate::problems::join;
 
 /// Rewrites what is declared as `a <-> b` with this VNet as the objects it stands for, so that each can change by itself.
@@ -26,7 +27,7 @@ pub(super) fn write_out(config: &mut Config, vnet: &str) {
             // The classic end owns no object (PEER-31).
             if !is_classic(config, from) {
                 entries.push(PeeringEntry::One(Box::new(Peering {
-                    name: format!("{from}-to-{to}"),
+                    name: format!("{}-to-{}", name_of(from), name_of(to)),
                     from: from.clone(),
                     to: to.clone(),
                     ..Peering::default()

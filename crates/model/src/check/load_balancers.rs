@@ -33,7 +33,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
     let declared = declared_addresses(scope, topology);
     for (name, given) in &scope.config.load_balancers {
         let at = join("loadBalancers", name);
-        names::resource_name(name, &at, true, problems);
+        names::resource_key(name, &at, problems);
         if problems.unreadable(&at) {
             continue;
         }
@@ -54,7 +54,7 @@ pub(crate) fn declared_addresses(scope: &Scope<'_>, topology: &Topology) -> Hash
         .flat_map(|it| it.frontends.values());
     let claimed = frontends.filter_map(|frontend| {
         let address = frontend.private_ip_address?.0;
-        let (vnet, _) = frontend.subnet.split_once('/')?;
+        let (vnet, _) = frontend.subnet.rsplit_once('/')?;
         let vnet = topology
             .vnets
             .iter()

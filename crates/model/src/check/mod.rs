@@ -95,6 +95,10 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     topology.service_tags = scope.service_tags.clone();
     lab(config, problems);
     principals::check(config, problems);
+    names::one_key_each("vnets", config.vnets.keys(), config, problems);
+    names::one_key_each("routeTables", config.route_tables.keys(), config, problems);
+    let nsgs = config.network_security_groups.keys();
+    names::one_key_each("networkSecurityGroups", nsgs, config, problems);
     routes::check(&scope, &mut topology, problems);
     nsgs::check(&scope, &mut topology, problems);
     vnets::check(&scope, &mut topology, problems);

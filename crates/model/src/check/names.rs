@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::problems::Problems;
+use crate::config::Config;
+use crate::keys::{group_of, name_of};
+use crate::problems::{Problems, join};
 use crate::words::{closest, shown};
 
 /// The lab's name stands in paths, socket names and interface names.
@@ -84,11 +86,7 @@ pub(crate) fn vm_name(name: &str, target: &str, problems: &mut Problems) {
 
 /// PEER-02, and the same for every other resource.
 pub(crate) fn resource_name(name: &str, target: &str, on_key: bool, problems: &mut Problems) {
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let bytes = name.as_bytes();
-    let ends =
-        bytes.first().is_some_and(|&first| word(first)) && bytes.last().is_some_and(|&last| word(last));
-    if ends && name.len() <= LONGEST_RESOURCE && bytes.iter().all(|&b| word(b) || b == b'.' || b == b'-') {
+    if is_resource_name(name) {
         return;
     }
     let problem = problems.error(
@@ -104,6 +102,42 @@ pub(crate) fn resource_name(name: &str, target: &str, on_key: bool, problems: &m
     problem.help("rename it");
     if on_key {
         problem.on_key();
+    }
+}
+
+fn is_resource_name(name: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = name.as_bytes();
+    let ends =
+        bytes.first().is_some_and(|&first| word(first)) && bytes.last().is_some_and(|&last| word(last));
+    ends && name.len() <= LONGEST_RESOURCE && bytes.iter().all(|&b| word(b) || b == b'.' || b == b'-')
+}
+
+/// The key of a resource in the file: its name, or `group/name` where two groups have one of that name.
+pub(crate) fn resource_key(key: &str, target: &str, problems: &mut Problems) {
+    let grouped = key.split_once('/');
+    if !grouped.is_some_and(|(group, name)| is_resource_name(group) && is_resource_name(name)) {
+        resource_name(key, target, true, problems);
+    }
+}
+
+/// A resource is declared once: `web`, and `lab/web` where the lab's group is `lab`, are one.
+pub(crate) fn one_key_each<'a>(
+    section: &str,
+    keys: impl Iterator<Item = &'a String>,
+    config: &Config,
+    problems: &mut Problems,
+) {
+    let mut seen: HashMap<(String, String), &str> = HashMap::new();
+    for key in keys {
+        let resource = (group_of(config, key).to_lowercase(), name_of(key).to_lowercase());
+        if let Some(other) = seen.insert(resource, key) {
+            let message = format!("'{}' and '{}' are one resource", shown(other), shown(key));
+            problems
+                .error("Sim.DuplicateName", join(section, key), message)
+                .on_key()
+                .help("remove one of the two, or name another resource group in its key");
+        }
     }
 }
 

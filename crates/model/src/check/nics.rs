@@ -177,7 +177,11 @@ fn add(
 ) -> Option<NicIndex> {
     let Declared { given, name, at, .. } = &declared;
     if !declared.automatic && !problems.unreadable(at) {
-        names::resource_name(name, &declared.name_at, declared.name_on_key, problems);
+        if declared.name_on_key && vm.is_none() {
+            names::resource_key(name, &declared.name_at, problems);
+        } else {
+            names::resource_name(name, &declared.name_at, declared.name_on_key, problems);
+        }
     }
     let nsg = given.network_security_group.as_ref();
     let nsg = nsg.and_then(|name| scope.nsgs.find(name, &join(at, "networkSecurityGroup"), problems));
@@ -286,7 +290,7 @@ pub(crate) fn subnet(
     if text.is_empty() && problems.unreadable(at) {
         return None;
     }
-    let Some((vnet, name)) = text.split_once('/') else {
+    let Some((vnet, name)) = text.rsplit_once('/') else {
         problems
             .error(
                 "Sim.Value",

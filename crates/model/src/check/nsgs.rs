@@ -21,7 +21,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
     let (most_asgs, most_nsgs) = (scope.limits.most(Limit::Asgs), scope.limits.most(Limit::Nsgs));
     for (index, name) in scope.config.application_security_groups.keys().enumerate() {
         let at = join("applicationSecurityGroups", name);
-        names::resource_name(name, &at, true, problems);
+        names::resource_key(name, &at, problems);
         if index == most_asgs {
             problems
                 .error(
@@ -35,7 +35,7 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
     }
     for (index, (name, nsg)) in scope.config.network_security_groups.iter().enumerate() {
         let at = join("networkSecurityGroups", name);
-        names::resource_name(name, &at, true, problems);
+        names::resource_key(name, &at, problems);
         if index == most_nsgs {
             problems
                 .error(

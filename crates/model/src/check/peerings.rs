@@ -8,6 +8,7 @@ use crate::access;
 use crate::check::peering_overlaps::Overlaps;
 use crate::check::{Scope, names, peering_pairs, peering_states, peering_subnets};
 use crate::config::{self, PeeringEntry};
+use crate::keys::name_of;
 use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::topology::{OrphanedPeering, PeeredSubnets, Topology, VnetIndex};
@@ -132,7 +133,7 @@ fn directions(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problem
             from,
             to,
             name: if short {
-                format!("{}-to-{}", spelled(from), spelled(to))
+                format!("{}-to-{}", name_of(spelled(from)), name_of(spelled(to)))
             } else {
                 given.name.clone()
             },

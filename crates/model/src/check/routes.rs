@@ -26,7 +26,7 @@ const ECMP_NEXT_HOPS: std::ops::RangeInclusive<usize> = 2..=64;
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
     for (index, (name, table)) in scope.config.route_tables.iter().enumerate() {
         let at = join("routeTables", name);
-        names::resource_name(name, &at, true, problems);
+        names::resource_key(name, &at, problems);
         if index == scope.limits.most(Limit::RouteTables) {
             let message = format!("a subscription holds at most {index} route tables");
             problems.error("Sim.ROUTE-34", &at, message).on_key();

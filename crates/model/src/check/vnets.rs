@@ -11,7 +11,7 @@ use crate::check::ranges::{Sorted, forbidden};
 use crate::check::service_endpoints;
 use crate::config;
 use crate::endpoint::INTERNET;
-use crate::keys::subscription_id;
+use crate::keys::{name_of, subscription_id};
 use crate::limits::Limit;
 use crate::problems::{Problems, join};
 use crate::topology::{
@@ -37,7 +37,7 @@ const DEFAULT_TENANT: &str = "default";
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
     for (index, (name, vnet)) in scope.config.vnets.iter().enumerate() {
         let at = join("vnets", name);
-        names::resource_name(name, &at, true, problems);
+        names::resource_key(name, &at, problems);
         let subnets = subnets(scope, vnet, VnetIndex(index), &at, topology, problems);
         let resolved = Vnet {
             name: name.clone(),
@@ -359,7 +359,12 @@ fn wrong_size(profile: Profile, net: IpNet) -> Option<&'static str> {
 /// The VNet port, with a name the kernel takes.
 fn port(tun: &config::Tun, vnet: &str, at: &str, problems: &mut Problems) -> VnetPort {
     let at = join(at, "tun");
-    let cut = || format!("pl-{vnet}").chars().take(LONGEST_INTERFACE).collect();
+    let cut = || {
+        format!("pl-{}", name_of(vnet))
+            .chars()
+            .take(LONGEST_INTERFACE)
+            .collect()
+    };
     let interface: String = tun.interface.clone().unwrap_or_else(cut);
     if !names::interface_name(&interface) && tun.interface.is_some() {
         let message = format!("'{}' cannot name an interface", shown(&interface));
