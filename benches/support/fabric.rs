@@ -66,6 +66,7 @@ impl Fabric {
         let (outbound, inbound) = (rules(RULES, &mut random), rules(RULES, &mut random));
         let snapshot = Snapshot {
             generation: 1,
+            flows_per_nic: 500_000,
             vnets: (0..2).map(vnet).collect(),
             nics: (0..2)
                 .flat_map(|vnet| (0..NICS).map(move |id| nic(vnet, id)))
