@@ -10,6 +10,7 @@ use std::time::Duration;
 use control::Generation;
 use engine::WorkerOptions;
 use lab::{LabSpec, RunDir};
+use model::topology::Far;
 use port::Offloads;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
@@ -310,6 +311,15 @@ fn notes(lab: &Lab, given: &LabFile) -> Vec<String> {
         notes.push(format!(
             "lab {name} goes on as it was when its daemon ended; `peerlane apply {name} FILE` makes it what a file says",
             name = lab.name
+        ));
+    }
+    let tunnels = &current.generation.topology.connections;
+    if tunnels
+        .iter()
+        .any(|connection| !matches!(connection.far, Far::Circuit { .. }))
+    {
+        notes.push(String::from(
+            "VPN connections carry packets as they are: nothing is encrypted",
         ));
     }
     notes
