@@ -38,13 +38,8 @@ pub(crate) fn export(args: &ExportArgs) -> Outcome {
 /// Two files: as if the first ran, with no flow under way.
 fn between_files(old: &str, new: &str) -> Result<Plan, Failure> {
     let [old, new] = [Lab::from_file(old)?, Lab::from_file(new)?];
-    let changed = model::change::converge(&old.config, &new.config).map_err(|refusal| {
-        refused(
-            &refusal.code.to_owned(),
-            &refusal.message,
-            refusal.help.as_deref(),
-        )
-    })?;
+    let changed = model::change::converge(&old.config, &new.config)
+        .map_err(|refusal| refused(refusal.code, &refusal.message, refusal.help.as_deref()))?;
     let before = Declared {
         config: &old.config,
         topology: &old.topology,
