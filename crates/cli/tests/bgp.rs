@@ -360,6 +360,86 @@ fn vnet_and_peering_routes_win_and_propagation_off_removes_all() {
     assert_eq!(lab.ping("web", &["-c", "1", "192.168.10.1"]).code, 0);
 }
 
+/// Shows: GW-08.
+#[test]
+fn a_peering_made_on_a_running_lab_is_advertised_without_a_new_session() {
+    let lab = Lab::generated(User::Caller, "bgp-live");
+    let text = fs::read_to_string(&lab.file).unwrap();
+    let bird = lab.gateways_bird();
+    let told = || {
+        let routes = lab
+            .peerlane
+            .exec(&lab.name, "dc1", &["ip", "route", "show", "proto", "bird"]);
+        routes.stdout.contains("10.1.0.0/16")
+    };
+    let apply = |text: &str| {
+        let file = lab.peerlane.file("changed", text);
+        let ran = lab.peerlane.run(["apply", &lab.name, file.to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let start = Instant::now();
+        move || start.elapsed()
+    };
+    assert!(wait_for(SESSIONS, told), "the spoke is not told");
+    // Without useRemoteGateways its ranges are nobody else's business.
+    let since = apply(&text.replace("useRemoteGateways: true", "useRemoteGateways: false"));
+    assert!(wait_for(FOLLOW, || !told()), "still told");
+    eprintln!("withdrawn after {:?}", since());
+    assert_eq!(lab.learned("app"), Vec::<String>::new());
+    let since = apply(&text);
+    assert!(wait_for(FOLLOW, told), "not told again");
+    eprintln!("announced after {:?}", since());
+    // Propagation off takes the rows away on the running lab, too.
+    assert!(lab.learned("web").contains(&"192.168.10.0/24".to_owned()));
+    apply(&text.replace(
+        "default: { addressPrefix: 10.0.1.0/24 }",
+        "default: { addressPrefix: 10.0.1.0/24, routeTable: no-propagation }",
+    ));
+    assert_eq!(lab.learned("web"), Vec::<String>::new());
+    assert!(lab.learned("app").contains(&"192.168.10.0/24".to_owned()));
+    assert_eq!(lab.gateways_bird(), bird);
+    assert!(!lab.log().contains("BIRD has ended"), "{}", lab.log());
+}
+
+#[test]
+fn thousands_of_routes_are_taken_and_more_than_the_limit_end_the_session() {
+    let lab = Lab::of_users("bgp-many");
+    let announce = |count: usize| {
+        let routes: Vec<String> = (0..count)
+            .map(|number| {
+                format!(
+                    "route 172.{}.{}.{}/30 blackhole;",
+                    16 + number / 4096,
+                    number / 16 % 256,
+                    number % 16 * 16
+                )
+            })
+            .collect();
+        let config = DC1.replace(
+            "ipv4; route 172.30.0.0/16",
+            &format!("ipv4; {} route 172.30.0.0/16", routes.join("\n")),
+        );
+        fs::write(lab.peerlane.dir.join("dc1.conf"), config).unwrap();
+        lab.birdc("configure");
+        lab.birdc("enable extra");
+    };
+    let learned = || {
+        lab.learned("app")
+            .iter()
+            .filter(|prefix| prefix.ends_with("/30"))
+            .count()
+    };
+    announce(3900);
+    let start = Instant::now();
+    assert!(wait_for(SESSIONS, || learned() == 3900), "{} of 3900", learned());
+    eprintln!("3900 routes after {:?}", start.elapsed());
+    announce(4100);
+    assert!(wait_for(SESSIONS, || learned() == 0), "{} still there", learned());
+    // The other neighbour's session goes on.
+    assert!(lab.learned("app").contains(&"192.168.20.0/24".to_owned()));
+    announce(1);
+    lab.follows("app", "172.30.0.0/16", true, SESSIONS);
+}
+
 #[test]
 fn a_bird_that_dies_takes_its_routes_along_and_comes_back() {
     for user in users() {

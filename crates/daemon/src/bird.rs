@@ -80,7 +80,7 @@ router id {address};
 protocol device {{ scan time 60; }}
 protocol kernel {{
   kernel table {table};
-  scan time 60;
+  scan time 10;
   merge paths on limit {EQUAL_PATHS};
   ipv4 {{ import none; export filter {{ if source != RTS_BGP then reject; krt_prefsrc = {address}; accept; }}; }};
 }}

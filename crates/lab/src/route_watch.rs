@@ -20,7 +20,7 @@ pub struct RouteWatch {
     netlink: Handle,
     table: u32,
     changes: Arc<Notify>,
-    speaking: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
 }
 
 /// A unicast route of the table.
@@ -38,14 +38,19 @@ impl RouteWatch {
     /// When the namespace cannot be entered, or netlink not be spoken there.
     pub fn open(namespace: &Namespace, table: u32) -> Result<Self> {
         let runtime = runtime::Handle::current();
-        // A socket belongs to the namespace of the thread that makes it, whoever reads it later.
+        // A socket belongs to the namespace of the thread that makes it, whoever reads it later. The kernel drops what does
+        // not fit one, so answers have a socket of their own.
         let opened = namespace.run(|| {
             let _inside = runtime.enter();
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv4Route])
+            let news = rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv4Route])?;
+            Ok((news, rtnetlink::new_connection()?))
         })?;
-        let (connection, netlink, mut messages) = opened.attempt(|| "watch routes".to_owned())?;
+        let opened: std::io::Result<_> = opened;
+        let ((news, _, mut messages), (connection, netlink, _)) =
+            opened.attempt(|| "watch routes".to_owned())?;
         let changes = Arc::new(Notify::new());
         let noticed = Arc::clone(&changes);
+        let hearing = runtime.spawn(news);
         let speaking = runtime.spawn(connection);
         // What has changed is read from the table: so a message that got lost, or came while nobody looked, costs nothing.
         let listening = runtime.spawn(async move {
@@ -58,7 +63,7 @@ impl RouteWatch {
             netlink,
             table,
             changes,
-            speaking: [speaking.abort_handle(), listening.abort_handle()],
+            tasks: [hearing, speaking, listening].map(|task| task.abort_handle()),
         })
     }
 
@@ -100,7 +105,7 @@ impl RouteWatch {
 
 impl Drop for RouteWatch {
     fn drop(&mut self) {
-        self.speaking.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 

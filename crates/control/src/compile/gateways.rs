@@ -10,8 +10,7 @@ use packet::key::mapped;
 
 use super::tables::Tables;
 use super::{PortOwner, dense, prefix};
-use crate::rib::{Route, RouteSource, RouteState, RouteType, peerings};
-use crate::select::select;
+use crate::rib::{Rib, Route, RouteSource, RouteState, RouteType, peerings};
 
 /// `GatewayId(n)` is `GatewayIndex(n)`.
 pub(super) fn gateways(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> Vec<Gateway> {
@@ -142,16 +141,14 @@ fn circuit(topology: &Topology, name: &str, tables: &mut Tables<'_>) -> FibId {
 
 /// A FIB of the rows that win, the first of equal ones.
 fn table(topology: &Topology, rows: Vec<(Route, NextHop)>, tables: &mut Tables<'_>) -> FibId {
+    let (routes, next_hops): (Vec<Route>, Vec<NextHop>) = rows.into_iter().unzip();
+    let rib = Rib::of(topology.profile, routes);
+    // In the order of the routes.
+    let mut winners = rib.winners().into_iter().peekable();
     let mut kept: Vec<(Route, NextHop)> = Vec::new();
-    for (route, next_hop) in &rows {
-        let around: Vec<&Route> = rows
-            .iter()
-            .map(|(other, _)| other)
-            .filter(|other| other.prefix.contains(&route.prefix))
-            .collect();
-        let wins = select(topology.profile, &around).is_some_and(|best| std::ptr::eq(best, route));
-        if wins {
-            kept.push((route.clone(), *next_hop));
+    for (route, next_hop) in rib.routes().iter().zip(next_hops) {
+        if winners.next_if(|winner| std::ptr::eq(*winner, route)).is_some() {
+            kept.push((route.clone(), next_hop));
         }
     }
     let routes = kept
