@@ -36,6 +36,7 @@ impl Ours {
     fn new() -> Self {
         let options = WorkerOptions {
             flow_capacity: 4 * FLOWS as u32,
+            ..WorkerOptions::default()
         };
         Self {
             worker: Worker::new(options, 42),
@@ -66,7 +67,7 @@ fn compare(fabric: &Fabric, packets: &[[u8; LENGTH]], ours: &mut Ours, usual: &m
             for (bytes, verdict) in chunk.iter().zip(&ours.verdicts) {
                 let nic = match *verdict {
                     Verdict::Forward { nic, .. } => nic,
-                    Verdict::Drop(_) => None,
+                    Verdict::UnderWay | Verdict::Drop(_) => None,
                 };
                 assert!(nic >= Some(NicId(NICS)), "{verdict:?}");
                 assert_eq!(nic, usual.process(1, bytes));

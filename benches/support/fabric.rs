@@ -79,6 +79,7 @@ impl Fabric {
                 access: true,
                 forwarded_accepted: false,
                 transit: false,
+                latency_ns: 0,
             }],
             fibs: vec![Fib::compile(routes.clone())],
             filters: vec![
@@ -122,11 +123,7 @@ impl Fabric {
         let mut routes = IpLookupTable::new();
         for route in &self.routes {
             if let IpAddr::V4(address) = route.prefix.address() {
-                routes.insert(
-                    address,
-                    u32::from(route.prefix.length()) - 96,
-                    route.next_hop.clone(),
-                );
+                routes.insert(address, u32::from(route.prefix.length()) - 96, route.next_hop);
             }
         }
         let nics = self
@@ -172,6 +169,7 @@ fn nic(vnet: u32, id: u32) -> Nic {
         outbound: [Some(FilterId(0)), None],
         inbound: [Some(FilterId(1)), None],
         public: vec![],
+        egress_cap: None,
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod balancing;
 mod bgp;
+mod distance;
 mod facts;
 mod flow_logs;
 mod ip;

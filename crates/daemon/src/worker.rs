@@ -1,6 +1,7 @@
 //! A forwarding thread: reads bursts from the ports, lets the engine decide, writes what it forwards.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,7 +15,7 @@ use packet::{Burst, Packet};
 use port::{Queue, WriteError};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::sync::oneshot;
 
 use crate::publish::Published;
@@ -27,6 +28,8 @@ const EVENTS: usize = 128;
 /// Reads of a port that may fail in a row before it counts as gone: an error that stays is reported for ever, and a
 /// level-triggered loop would spin on it.
 const FAILED_READS: u32 = 64;
+/// What the kernel may add to a wait to save wake-ups; 50 us when nothing is said, which every packet under way would feel.
+const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::MIN;
 /// The epoll token of the mailbox; ports have their index.
 const MAIL: u64 = u64::MAX;
 
@@ -250,10 +253,19 @@ impl Worker {
         if let Err(error) = drop_capabilities() {
             tracing::warn!("worker {}: keeps its capabilities: {error}", self.number);
         }
+        if let Err(error) = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS)) {
+            tracing::warn!("worker {}: its timers are late by 50 us: {error}", self.number);
+        }
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            let timeout = self.engine.next_arrival_ns().map(until);
+            let waited = epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            );
+            match waited {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
                     tracing::error!("worker {}: cannot wait for packets: {error}", self.number);
@@ -269,7 +281,22 @@ impl Worker {
                     }
                     port => self.serve(port as usize),
                 }
+                self.arrive();
             }
+            self.arrive();
+        }
+    }
+
+    /// Writes what was under way and is there by now.
+    fn arrive(&mut self) {
+        while self
+            .engine
+            .next_arrival_ns()
+            .is_some_and(|arrives_ns| arrives_ns <= monotonic_ns())
+        {
+            let now_ns = monotonic_ns();
+            self.engine.arrive(now_ns, &mut self.burst, &mut self.verdicts);
+            self.transmit(now_ns);
         }
     }
 
@@ -433,6 +460,15 @@ impl Slot {
             alive: false,
             ..Self::new(Queue::Null)
         }
+    }
+}
+
+/// From now to a moment of the engine's clock.
+fn until(moment_ns: u64) -> Timespec {
+    let left = std::time::Duration::from_nanos(moment_ns.saturating_sub(monotonic_ns()));
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: left.subsec_nanos().into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Compiled tables and the packet path: no file descriptor, clock, thread, log line or name lives here.
 
 pub mod admit;
+mod backbone;
 pub mod balance;
 mod classes;
 pub mod classify;

@@ -6,13 +6,14 @@
 use packet::{FlowKey, Fragment, Headers, Packet};
 
 use crate::admit::admit;
+use crate::backbone::Backbone;
 use crate::classify::{Sender, classify, is_probed};
 use crate::errors::Errors;
 use crate::filter::{self, Access, Filtered};
 use crate::flow::{Balancing, Cached, Flows, Seen, Slot};
 use crate::fragment::Fragments;
 use crate::gateway::{from_gateway, from_site};
-use crate::link;
+use crate::link::{self, Way};
 use crate::reason::DropReason;
 use crate::rewrite::rewrite;
 use crate::route::{Hop, from_internet, from_platform, route};
@@ -34,6 +35,7 @@ pub(crate) struct State {
     pub(crate) flows: Flows,
     pub(crate) fragments: Fragments,
     pub(crate) errors: Errors,
+    pub(crate) backbone: Backbone,
 }
 
 /// Who sent a packet and where it goes.
@@ -43,6 +45,8 @@ pub(crate) struct Path {
     pub(crate) hop: Hop,
     /// The fabric cuts it into fragments of this size.
     pub(crate) fragment: Option<u16>,
+    /// How it gets there, if not at once.
+    pub(crate) way: Way,
 }
 
 /// All steps from classify to transmit.
@@ -82,8 +86,14 @@ pub(crate) fn forward(state: &mut State, arrival: &Arrival<'_>, packet: &mut Pac
             .begin(port, headers, identification, fate.map(|(hop, _)| hop), now_ns);
     }
     let (hop, fragment) = fate?;
-    link::pass(&hop).map_err(|reason| Lost { reason, nic: from })?;
-    Ok(Path { from, hop, fragment })
+    let way = link::pass(&mut state.backbone, snapshot, now_ns, from, &hop, headers);
+    let way = way.map_err(|reason| Lost { reason, nic: from })?;
+    Ok(Path {
+        from,
+        hop,
+        fragment,
+        way,
+    })
 }
 
 /// The steps from flow to inbound filter.
@@ -248,7 +258,9 @@ fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) 
     let seen = Seen::of(headers);
     state.flows.sent(own, seen);
     state.flows.received(record, seen);
-    state.flows.renew(own, record);
+    if link::is_immediate(snapshot, decision.from, decision.peering) {
+        state.flows.renew(own, record);
+    }
     Some(Hop {
         to: Some(decision.to),
         port,
@@ -336,7 +348,9 @@ fn remember(
                 peering: ends.hop.peering,
             },
         );
-        flows.renew(own, record);
+        if link::is_immediate(snapshot, from, ends.hop.peering) {
+            flows.renew(own, record);
+        }
     }
     let seen = Seen::of(headers);
     own.into_iter().for_each(|own| flows.sent(own, seen));

@@ -117,6 +117,16 @@ pub struct Nic {
     pub inbound: [Option<FilterId>; 2],
     /// `publicIPAddress`, one per family at most, in 128-bit form.
     pub public: Vec<u128>,
+    /// What its VM may send, over all its NICs (NET-12).
+    pub egress_cap: Option<EgressCap>,
+}
+
+/// The egress of a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EgressCap {
+    pub bits_per_second: u64,
+    /// The VM's first NIC, for which all of them count.
+    pub meter: NicId,
 }
 
 /// Where packets enter or leave.
@@ -152,6 +162,8 @@ pub struct Peering {
     pub forwarded_accepted: bool,
     /// GW-07: the remote VNet uses the gateways of the local one, so it takes what they forward (PEER-21).
     pub transit: bool,
+    /// One way, from the local VNet to the remote one (PEER-39).
+    pub latency_ns: u64,
 }
 
 /// A virtual network gateway.

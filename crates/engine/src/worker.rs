@@ -3,6 +3,7 @@
 
 use packet::{Burst, Fault, Fragment, Headers, split};
 
+use crate::backbone::{Backbone, Full};
 use crate::errors::Errors;
 use crate::flow::{Flows, Seen, Slot};
 use crate::flow_log::FlowEvent;
@@ -22,6 +23,8 @@ pub enum Verdict {
         /// The fabric cuts it into IP fragments of at most so many bytes (NET-03).
         fragment: Option<u16>,
     },
+    /// It is under way; [`Worker::arrive`] hands it over when it is there.
+    UnderWay,
     Drop(DropReason),
 }
 
@@ -31,6 +34,8 @@ pub struct WorkerOptions {
     /// Entries of the flow table, at most; a connection takes one at each NIC it leaves or enters (NET-13).
     /// Memory is taken as it is used, 128 bytes and about 11 of index per entry.
     pub flow_capacity: u32,
+    /// Bytes under way, at most: on links with latency, and waiting at the caps of VMs.
+    pub under_way_bytes: u64,
 }
 
 impl Default for WorkerOptions {
@@ -38,6 +43,8 @@ impl Default for WorkerOptions {
         Self {
             // NET-13: 500,000 inbound and 500,000 outbound.
             flow_capacity: 1_000_000,
+            // 10 Gbit/s over 200 ms.
+            under_way_bytes: 256 << 20,
         }
     }
 }
@@ -67,12 +74,16 @@ impl Worker {
     /// `seed` keys the hash tables; it must not be guessable by those whose packets are forwarded.
     #[must_use]
     pub fn new(options: WorkerOptions, seed: u64) -> Self {
-        let WorkerOptions { flow_capacity } = options;
+        let WorkerOptions {
+            flow_capacity,
+            under_way_bytes,
+        } = options;
         Self {
             state: State {
                 flows: Flows::new(flow_capacity, seed),
                 fragments: Fragments::new(seed),
                 errors: Errors::new(),
+                backbone: Backbone::new(under_way_bytes),
             },
             counters: Counters::new(),
             flow_capacity,
@@ -122,6 +133,44 @@ impl Worker {
         self.counters
             .dropped(Lost { reason, nic }, Some(headers.key), packets, bytes, now_ns);
         self.verdicts[index] = Verdict::Drop(reason);
+    }
+
+    /// When the next packet that is under way arrives; None: none is.
+    #[must_use]
+    pub fn next_arrival_ns(&self) -> Option<u64> {
+        self.state.backbone.next_ns()
+    }
+
+    /// Fills `burst` with packets that were under way and have arrived by now, as [`Worker::process`] would leave them.
+    pub fn arrive(&mut self, now_ns: u64, burst: &mut Burst, verdicts: &mut Vec<Verdict>) {
+        burst.clear();
+        verdicts.clear();
+        self.read.clear();
+        while let Some(packet) = burst.vacant_mut() {
+            let Some(traveller) = self.state.backbone.arrive(now_ns, packet) else {
+                break;
+            };
+            let mut headers = packet.parse();
+            if let Ok(headers) = &mut headers {
+                if let Some(mtu) = traveller.fragment {
+                    (headers.wire_packets, headers.wire_bytes) = split::wire(packet, headers, mtu);
+                }
+                self.counters
+                    .forwarded(None, traveller.nic, headers.wire_packets, headers.wire_bytes);
+            }
+            self.read.push(Read {
+                headers,
+                hash: 0,
+                slot: Slot::NONE,
+            });
+            verdicts.push(Verdict::Forward {
+                port: traveller.port,
+                nic: traveller.nic,
+                fragment: traveller.fragment,
+            });
+            burst.length += 1;
+        }
+        self.verdicts.clone_from(verdicts);
     }
 
     /// ICMP errors about packets of the burst processed last, to be written to the port it came from. They are the
@@ -232,14 +281,30 @@ impl Worker {
                     Some(mtu) => split::wire(packet, headers, mtu),
                     None => (packets, bytes),
                 };
-                self.counters.forwarded(None, path.hop.to, packets, bytes);
-                for peering in path.hop.metered(path.from.is_some()) {
+                (headers.wire_packets, headers.wire_bytes) = (packets, bytes);
+                let key = headers.key;
+                let hop = &path.hop;
+                if let Some((line, arrives_ns)) = path.way {
+                    let end = (hop.port, hop.to, path.fragment);
+                    if let Err(Full) = self.state.backbone.depart(line, arrives_ns, end, packet) {
+                        let lost = Lost {
+                            reason: DropReason::LinkQueueFull,
+                            nic: path.from,
+                        };
+                        self.counters.dropped(lost, Some(key), packets, bytes, now_ns);
+                        return Verdict::Drop(lost.reason);
+                    }
+                }
+                for peering in hop.metered(path.from.is_some()) {
                     self.counters.crossed(peering, packets, bytes);
                 }
-                (headers.wire_packets, headers.wire_bytes) = (packets, bytes);
+                if path.way.is_some() {
+                    return Verdict::UnderWay;
+                }
+                self.counters.forwarded(None, hop.to, packets, bytes);
                 Verdict::Forward {
-                    port: path.hop.port,
-                    nic: path.hop.to,
+                    port: hop.port,
+                    nic: hop.to,
                     fragment: path.fragment,
                 }
             }

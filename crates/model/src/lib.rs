@@ -11,6 +11,7 @@ mod export;
 pub mod gateways;
 mod keys;
 mod limits;
+mod measured;
 mod problems;
 pub mod service_tags;
 mod source;

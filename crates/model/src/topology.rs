@@ -192,6 +192,8 @@ pub struct Peering {
     pub do_not_verify_remote_gateways: bool,
     /// The two VNets lie in different regions.
     pub global: bool,
+    /// One way, between the two regions (PEER-39); 0 in one region.
+    pub latency_us: u64,
     /// The peering of the other direction, where it exists.
     pub reverse: Option<PeeringIndex>,
 }
@@ -426,6 +428,8 @@ pub struct Nic {
 pub struct Vm {
     pub name: String,
     pub size: Option<String>,
+    /// NET-12: over all NICs; None: no cap.
+    pub egress_bps: Option<u64>,
     /// ip_forward in the guest.
     pub forwarding: bool,
     /// eth0, eth1, ... in this order; at least one.

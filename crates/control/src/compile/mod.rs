@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::snapshot::{
-    ConnectionId, GatewayId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Snapshot, Vnet, VnetId,
+    ConnectionId, EgressCap, GatewayId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Snapshot,
+    Vnet, VnetId,
 };
 use ipnet::IpNet;
 use model::Topology;
@@ -237,6 +238,7 @@ fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)
                 .any(|used| topology.gateways[used.gateway.0].vnet == local),
             forwarded_accepted: topology.settings.forwarded_semantics == ForwardedSemantics::Tag
                 || theirs.allow_forwarded_traffic,
+            latency_ns: own.latency_us * 1000,
         }
     });
     (compiled.collect(), ids)
@@ -317,9 +319,18 @@ fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> V
                 .iter()
                 .map(|&address| mapped(address))
                 .collect(),
+            egress_cap: nic.vm.and_then(|vm| egress_cap(&topology.vms[vm.0])),
         }
     };
     topology.nics.iter().enumerate().map(nic).collect()
+}
+
+/// NET-12: all NICs of a VM count for its first.
+fn egress_cap(vm: &model::topology::Vm) -> Option<EgressCap> {
+    Some(EgressCap {
+        bits_per_second: vm.egress_bps?,
+        meter: NicId(dense(vm.nics.first()?.0)),
+    })
 }
 
 /// Base + 1: the gateway of a subnet (VNET-03).

@@ -6,8 +6,8 @@ use engine::Snapshot;
 use engine::balance::{Backend, Frontend, Rule};
 use engine::fib::NextHop;
 use engine::snapshot::{
-    Connection, FibId, Gateway, Internet, LogRuleId, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet,
-    VnetId,
+    Connection, EgressCap, FibId, Gateway, Internet, LogRuleId, Nic, NicId, Peering, PeeringId, Port, PortId,
+    Vnet, VnetId,
 };
 
 use super::ids::{Ids, Names};
@@ -188,6 +188,7 @@ impl Ids {
             outbound,
             inbound,
             public,
+            egress_cap,
         } = nic;
         Nic {
             vnet: self.vnet(vnet),
@@ -201,6 +202,10 @@ impl Ids {
             outbound,
             inbound,
             public,
+            egress_cap: egress_cap.map(|cap| EgressCap {
+                meter: self.nic(cap.meter),
+                ..cap
+            }),
         }
     }
 
@@ -256,6 +261,7 @@ impl Ids {
             access,
             forwarded_accepted,
             transit,
+            latency_ns,
         } = peering;
         Peering {
             local: self.vnet(local),
@@ -264,6 +270,7 @@ impl Ids {
             access,
             forwarded_accepted,
             transit,
+            latency_ns,
         }
     }
 
@@ -315,6 +322,7 @@ fn gone_nic() -> Nic {
         outbound: [None; 2],
         inbound: [None; 2],
         public: Vec::new(),
+        egress_cap: None,
     }
 }
 
@@ -326,5 +334,6 @@ fn gone_peering() -> Peering {
         access: false,
         forwarded_accepted: false,
         transit: false,
+        latency_ns: 0,
     }
 }

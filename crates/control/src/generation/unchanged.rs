@@ -124,6 +124,8 @@ impl<'a> Tables<'a> {
             outbound: _,
             inbound: _,
             public,
+            // Asked about in every generation.
+            egress_cap: _,
         } = after;
         before.vnet == *vnet
             && before.port == *port

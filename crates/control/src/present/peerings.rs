@@ -90,7 +90,7 @@ fn row(topology: &Topology, index: PeeringIndex, peering: &Peering) -> PeeringRo
         remote_address_space: shown(&peering.remote_address_space),
         remote_virtual_network_address_space: shown(&peering.remote_current_space),
         global: peering.global,
-        latency_us: 0,
+        latency_us: peering.latency_us,
         modern: (topology.profile == Profile::Azure2025).then(|| ModernProperties {
             peer_complete_vnets: subnets.is_none(),
             enable_only_ipv6_peering: subnets.is_some_and(|it| it.only_ipv6),

@@ -96,6 +96,7 @@ pub(crate) fn vm(topology: &mut Topology, name: &str, subnet: SubnetIndex, addre
     topology.vms.push(Vm {
         name: name.to_owned(),
         size: None,
+        egress_bps: None,
         forwarding: false,
         nics: vec![nic],
         run: Vec::new(),
@@ -122,6 +123,7 @@ pub(crate) fn peer(topology: &mut Topology, a: VnetIndex, b: VnetIndex) -> [Peer
             subnets: None,
             do_not_verify_remote_gateways: false,
             global: false,
+            latency_us: 0,
             reverse: Some(PeeringIndex(reverse)),
         });
     }

@@ -199,6 +199,7 @@ impl<'a> Wire<'a> {
                 self.arrived = Some(arrived);
                 Ok((port, ttl))
             }
+            Verdict::UnderWay => panic!("no peering of this lab has a distance"),
             Verdict::Drop(reason) => Err(reason),
         };
         (outcome, told)

@@ -33,7 +33,13 @@ fn next(previous: &Generation, topology: Topology) -> Generation {
 }
 
 fn worker() -> Worker {
-    Worker::new(WorkerOptions { flow_capacity: 4096 }, 7)
+    Worker::new(
+        WorkerOptions {
+            flow_capacity: 4096,
+            ..WorkerOptions::default()
+        },
+        7,
+    )
 }
 
 /// A first packet.
@@ -71,6 +77,7 @@ fn conversations(topology: &Topology) -> Vec<(usize, [IpAddr; 2])> {
 fn told(verdict: Verdict, name: impl Fn(NicId) -> String) -> String {
     match verdict {
         Verdict::Forward { nic, .. } => format!("to {}", nic.map_or_else(String::new, name)),
+        Verdict::UnderWay => "under way".to_owned(),
         Verdict::Drop(reason) => reason.name().to_owned(),
     }
 }

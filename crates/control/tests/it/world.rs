@@ -40,7 +40,13 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub(crate) fn new(topology: &'a Topology, compiled: &'a Compiled) -> Self {
-        let worker = Worker::new(WorkerOptions { flow_capacity: 512 }, 7);
+        let worker = Worker::new(
+            WorkerOptions {
+                flow_capacity: 512,
+                ..WorkerOptions::default()
+            },
+            7,
+        );
         Self {
             topology,
             compiled,
@@ -80,6 +86,11 @@ impl<'a> World<'a> {
             &mut self.burst,
             &mut self.verdicts,
         );
+        if self.verdicts[0] == Verdict::UnderWay {
+            self.now_ns = self.worker.next_arrival_ns().unwrap();
+            self.worker
+                .arrive(self.now_ns, &mut self.burst, &mut self.verdicts);
+        }
         match self.verdicts[0] {
             Verdict::Forward { nic, port, .. } => {
                 let beyond = match self.compiled.provenance.ports[port.index()] {
@@ -91,6 +102,7 @@ impl<'a> World<'a> {
                 let to = nic.map_or(beyond, |nic| Place::Nic(NicIndex(nic.index())));
                 Ok((to, self.burst.filled()[0].bytes().to_vec()))
             }
+            Verdict::UnderWay => panic!("what arrives is no more under way"),
             Verdict::Drop(reason) => {
                 let lost = self.worker.stats().recent_drops.pop().unwrap();
                 assert_eq!(lost.reason, reason);

@@ -49,7 +49,10 @@ fn a_connection_through_an_appliance_takes_two_of_its_flows() {
 const LIMITED: Verdict = Verdict::Drop(DropReason::FlowLimit);
 
 fn small(flow_capacity: u32) -> Lab {
-    Lab::with(WorkerOptions { flow_capacity })
+    Lab::with(WorkerOptions {
+        flow_capacity,
+        ..WorkerOptions::default()
+    })
 }
 
 /// A TCP connection from WEB to OTHER:80.

@@ -2,8 +2,9 @@
 
 // `cfg(test)` tells clippy that what is not itself a test may unwrap.
 #[cfg(test)]
-mod balance;
+mod backbone;
 #[cfg(test)]
+mod balance;
 mod capacity;
 #[cfg(test)]
 mod drops;

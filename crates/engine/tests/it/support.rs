@@ -57,7 +57,10 @@ pub(crate) struct Lab {
 impl Lab {
     /// Hub and spokes, both spokes sending to each other through NVA; nothing is filtered.
     pub(crate) fn new() -> Self {
-        Self::with(WorkerOptions { flow_capacity: 4096 })
+        Self::with(WorkerOptions {
+            flow_capacity: 4096,
+            ..WorkerOptions::default()
+        })
     }
 
     pub(crate) fn with(options: WorkerOptions) -> Self {
@@ -201,6 +204,7 @@ fn fabric() -> Snapshot {
         outbound: [None; 2],
         inbound: [None; 2],
         public: vec![],
+        egress_cap: None,
     };
     let mut nics = vec![
         nic(0, 0, WEB_IP),
@@ -297,6 +301,7 @@ fn peering(local: u32, remote: u32, reverse: PeeringId) -> Peering {
         access: true,
         forwarded_accepted: true,
         transit: false,
+        latency_ns: 0,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::check::{Scope, load_balancers, members, names, ranges};
 use crate::config::{self, PublicAddresses, VmNic};
 use crate::endpoint::INTERNET;
 use crate::limits::Limit;
+use crate::measured;
 use crate::problems::{Problems, join};
 use crate::topology::{AsgIndex, Nic, NicIndex, NsgIndex, PortNamespace, SubnetIndex, Topology, Vm, VmIndex};
 use crate::words::shown;
@@ -93,11 +94,13 @@ fn vm_facts(name: &str, vm: &config::Vm, at: &str, topology: &mut Topology, prob
             .on_key()
             .help("rename the VM");
     }
-    if vm.size.is_some() {
-        problems.note(
-            join(at, "size"),
-            "the size has no effect yet: egress is not capped",
+    let egress_mbps = vm.size.as_deref().and_then(measured::egress_mbps);
+    if let (Some(size), None) = (&vm.size, egress_mbps) {
+        let message = format!(
+            "no bandwidth is published for {}: egress is not capped",
+            shown(size)
         );
+        problems.note(join(at, "size"), message);
     }
     for (index, command) in vm.run.iter().enumerate() {
         if command.trim().is_empty() || command.contains('\0') {
@@ -110,6 +113,7 @@ fn vm_facts(name: &str, vm: &config::Vm, at: &str, topology: &mut Topology, prob
     topology.vms.push(Vm {
         name: name.to_owned(),
         size: vm.size.clone(),
+        egress_bps: egress_mbps.map(|mbps| mbps * 1_000_000),
         forwarding: vm.forwarding.unwrap_or(false),
         nics: Vec::new(),
         run: vm.run.clone(),

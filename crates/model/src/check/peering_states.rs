@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::check::peering_overlaps::current_space;
 use crate::check::peerings::Declared;
 use crate::config;
+use crate::measured;
 use crate::problems::Problems;
 use crate::topology::{Peering, PeeringIndex, PeeringState, Profile, SyncLevel, Topology, VnetIndex};
 
@@ -43,6 +44,18 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
         {
             one_kind(one, back, topology, problems);
         }
+        let latency_us = match measured::round_trip_ms(&from.location, &to.location) {
+            // Half of the round trip each way (PEER-39).
+            Some(ms) if from.location != to.location => ms * 1000 / 2,
+            _ => 0,
+        };
+        if from.location != to.location && latency_us == 0 {
+            let message = format!(
+                "no latency is published between {} and {}: the peering adds none",
+                from.location, to.location
+            );
+            problems.note(&one.at, message);
+        }
         let peering = Peering {
             name: one.name.clone(),
             from: VnetIndex(one.from),
@@ -58,11 +71,9 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
             subnets: one.subnets.clone(),
             do_not_verify_remote_gateways: one.given.do_not_verify_remote_gateways.unwrap_or(false),
             global: from.location != to.location,
+            latency_us,
             reverse: reverse_index,
         };
-        if peering.global {
-            problems.note(&one.at, "the two regions' distance adds no latency yet");
-        }
         topology.peerings.push(peering);
     }
     sync_levels(topology);

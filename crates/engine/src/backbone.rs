@@ -1,0 +1,132 @@
+//! Packets under way: what has left its sender and is not yet at its receiver.
+//!
+//! Packets on one line arrive in the order they left, so a line is a queue, and only the heads of the queues have to be
+//! kept in order of time. Bytes are copied into the line's own memory, which is kept for the next packets.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io::Read;
+
+use packet::{Packet, VnetHeader};
+
+use crate::snapshot::{NicId, PeeringId, PortId};
+
+/// What a packet travels on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Line {
+    /// From the local VNet to the remote one.
+    Peering(PeeringId),
+    /// Out of the VM whose first NIC this is.
+    Cap(NicId),
+}
+
+/// A packet under way, without its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traveller {
+    pub(crate) arrives_ns: u64,
+    pub(crate) port: PortId,
+    pub(crate) nic: Option<NicId>,
+    pub(crate) fragment: Option<u16>,
+    vnet: VnetHeader,
+    length: u32,
+}
+
+/// Memory that a line keeps when nothing is under way on it.
+const KEPT_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Default)]
+struct Queue {
+    travellers: VecDeque<Traveller>,
+    bytes: VecDeque<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Backbone {
+    queues: HashMap<Line, Queue>,
+    /// The head of every queue that has one.
+    heads: BinaryHeap<Reverse<(u64, Line)>>,
+    busy_until_ns: HashMap<NicId, u64>,
+    used_bytes: u64,
+    capacity_bytes: u64,
+}
+
+/// There is no room for what is under way.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl Backbone {
+    pub(crate) fn new(capacity_bytes: u64) -> Self {
+        Self {
+            queues: HashMap::new(),
+            heads: BinaryHeap::new(),
+            busy_until_ns: HashMap::new(),
+            used_bytes: 0,
+            capacity_bytes,
+        }
+    }
+
+    /// Until when a VM sends what it has sent so far.
+    pub(crate) fn busy_until_mut(&mut self, meter: NicId) -> &mut u64 {
+        self.busy_until_ns.entry(meter).or_default()
+    }
+
+    /// Puts a packet on its way. Nothing on a line overtakes: it arrives after what left before it.
+    pub(crate) fn depart(
+        &mut self,
+        line: Line,
+        arrives_ns: u64,
+        (port, nic, fragment): (PortId, Option<NicId>, Option<u16>),
+        packet: &Packet,
+    ) -> Result<(), Full> {
+        let size = size_of::<Traveller>() as u64 + packet.bytes().len() as u64;
+        if self.used_bytes + size > self.capacity_bytes {
+            return Err(Full);
+        }
+        self.used_bytes += size;
+        let queue = self.queues.entry(line).or_default();
+        let last = queue.travellers.back().map_or(0, |last| last.arrives_ns);
+        let arrives_ns = arrives_ns.max(last);
+        if queue.travellers.is_empty() {
+            self.heads.push(Reverse((arrives_ns, line)));
+        }
+        queue.travellers.push_back(Traveller {
+            arrives_ns,
+            port,
+            nic,
+            fragment,
+            vnet: packet.vnet,
+            length: u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX),
+        });
+        queue.bytes.extend(packet.bytes());
+        Ok(())
+    }
+
+    /// When the next packet arrives; None: none is under way.
+    pub(crate) fn next_ns(&self) -> Option<u64> {
+        self.heads.peek().map(|Reverse((arrives_ns, _))| *arrives_ns)
+    }
+
+    /// The next packet that is there by now, its bytes in `packet`.
+    pub(crate) fn arrive(&mut self, now_ns: u64, packet: &mut Packet) -> Option<Traveller> {
+        if self.next_ns()? > now_ns {
+            return None;
+        }
+        let Reverse((_, line)) = self.heads.pop()?;
+        let queue = self.queues.get_mut(&line)?;
+        let traveller = queue.travellers.pop_front()?;
+        let length = traveller.length as usize;
+        // The queue has as many bytes as its travellers say.
+        let _ = queue.bytes.read_exact(&mut packet.space_mut()[..length]);
+        packet.set_length(length);
+        packet.vnet = traveller.vnet;
+        self.used_bytes -= size_of::<Traveller>() as u64 + length as u64;
+        match queue.travellers.front() {
+            Some(next) => self.heads.push(Reverse((next.arrives_ns, line))),
+            None => {
+                queue.bytes.shrink_to(KEPT_BYTES);
+                queue.travellers.shrink_to(KEPT_BYTES / size_of::<Traveller>());
+            }
+        }
+        Some(traveller)
+    }
+}
