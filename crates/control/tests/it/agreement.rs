@@ -17,11 +17,18 @@ use crate::world::{End, Place, World, key_of, packet};
 
 /// Who is told of, but for gateways: a packet that passes one is written nowhere on the way.
 fn told(topology: &Topology, hops: &[control::present::Hop]) -> Vec<String> {
-    let gateway = |name: &String| topology.gateways.iter().any(|gateway| gateway.name == *name);
+    // What forwards without being a place: explain names it, packets do not stop there.
+    let passed = |name: &String| {
+        topology.gateways.iter().any(|gateway| gateway.name == *name)
+            || topology
+                .load_balancers
+                .iter()
+                .any(|balancer| balancer.name == *name)
+    };
     let mut names: Vec<String> = hops
         .iter()
         .map(|hop| hop.nic.clone().unwrap_or_else(|| hop.node.clone().unwrap()))
-        .filter(|name| !gateway(name))
+        .filter(|name| !passed(name))
         .collect();
     names.dedup();
     names

@@ -379,13 +379,17 @@ fn peerings_are_listed_in_the_shape_of_the_contract() {
     topology.peerings[0].remote_address_space = nets(&["10.1.0.0/24"]);
     let shown = serde_json::to_value(peerings(&topology)).unwrap();
     assert_eq!(shown.as_array().unwrap().len(), 2);
+    let guid = shown[0]["resourceGuid"].clone();
+    assert!(guid.as_str().is_some_and(|guid| guid.len() == 36), "{guid}");
     assert_eq!(
         shown[0],
         json!({
             "name": "v0-to-v1", "from": "v0", "to": "v1", "peeringState": "Connected",
-            "peeringSyncLevel": "FullyInSync", "allowVirtualNetworkAccess": true, "allowForwardedTraffic": false,
+            "provisioningState": "Succeeded", "peeringSyncLevel": "FullyInSync", "allowVirtualNetworkAccess": true, "allowForwardedTraffic": false,
             "allowGatewayTransit": false, "useRemoteGateways": false, "remoteAddressSpace": ["10.1.0.0/24"],
-            "remoteVirtualNetworkAddressSpace": ["10.1.0.0/16"], "global": false, "latency_us": 0
+            "remoteVirtualNetworkAddressSpace": ["10.1.0.0/16"], "global": false, "latency_us": 0,
+            "peerCompleteVnets": true, "enableOnlyIPv6Peering": false, "localSubnetNames": [], "remoteSubnetNames": [],
+            "doNotVerifyRemoteGateways": false, "resourceGuid": guid
         })
     );
 }
