@@ -20,6 +20,9 @@ const WRITE: &str = "PEERLANE_WRITE_COVERAGE";
 /// Folders of lab files whose rules are in their names and their `# Shows:` lines. Each folder is run whole by a test.
 const LAB_FOLDERS: &[&str] = &["tests/lab/cases", "examples", "crates/model/tests/broken"];
 
+/// Where tests bring up labs with the real binary.
+const REAL_LABS: &str = "crates/cli/tests/";
+
 const SHOWS: &str = "Shows:";
 
 struct Rule {
@@ -356,15 +359,15 @@ fn page(
     }
     page.push_str(
         "\n## The founding document\n\n\
-         Every statement of Azure's overview of VNet peering of September 2017, the rules that carry it out, and the labs that show it with packets.\n\n\
-         | # | statement | rules | labs |\n|---|---|---|---|\n",
+         Every statement of Azure's overview of VNet peering of September 2017, the rules that carry it out, and the lab files and tests of running labs that show it.\n\n\
+         | # | statement | rules | labs and tests of running labs |\n|---|---|---|---|\n",
     );
     for (number, rules, says) in founding() {
         let labs: BTreeSet<&Proof> = rules
             .iter()
             .filter_map(|id| proofs.get(id))
             .flatten()
-            .filter(|proof| proof.test.is_none())
+            .filter(|proof| proof.test.is_none() || proof.path.starts_with(REAL_LABS))
             .collect();
         let labs: Vec<String> = labs.into_iter().map(link).collect();
         let _ = writeln!(
