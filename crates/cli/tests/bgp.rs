@@ -390,7 +390,7 @@ fn a_peering_made_on_a_running_lab_is_advertised_without_a_new_session() {
     eprintln!("announced after {:?}", since());
     // Propagation off takes the rows away on the running lab, too.
     assert!(lab.learned("web").contains(&"192.168.10.0/24".to_owned()));
-    apply(&text.replace(
+    let _ = apply(&text.replace(
         "default: { addressPrefix: 10.0.1.0/24 }",
         "default: { addressPrefix: 10.0.1.0/24, routeTable: no-propagation }",
     ));
