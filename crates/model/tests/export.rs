@@ -1,4 +1,5 @@
 //! A lab that is written back is the same lab.
+#![expect(clippy::unwrap_used, reason = "a test may panic, its functions too")]
 
 use std::path::{Path, PathBuf};
 
