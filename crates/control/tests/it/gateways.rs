@@ -170,6 +170,9 @@ struct Wire<'a> {
     arrived: Option<Vec<u8>>,
 }
 
+/// The port it is written to and its TTL there.
+type Fate = Result<(PortId, u8), DropReason>;
+
 impl<'a> Wire<'a> {
     fn new(compiled: &'a Compiled) -> Self {
         Self {
@@ -179,7 +182,7 @@ impl<'a> Wire<'a> {
         }
     }
 
-    fn send(&mut self, from: NicIndex, bytes: &[u8]) -> (Result<(PortId, u8), DropReason>, Option<Vec<u8>>) {
+    fn send(&mut self, from: NicIndex, bytes: &[u8]) -> (Fate, Option<Vec<u8>>) {
         let mut burst = Burst::new(1);
         assert!(burst.push(bytes, VnetHeader::default()));
         let mut verdicts = Vec::new();
