@@ -465,12 +465,8 @@ fn a_new_daemon_keeps_bird_and_reads_its_routes_again() {
         kill(lab.peerlane.daemon_pid());
         assert!(wait_for(SESSIONS, || lab.peerlane.list()[0]["state"] == "Orphaned"));
         lab.peerlane.up(&lab.file);
-        // At once: no session had to come up for it.
-        let learned = lab.learned("app");
-        assert!(
-            learned.contains(&"192.168.20.0/24".to_owned()),
-            "{user:?}: {learned:?}"
-        );
+        let read = || lab.learned("app").contains(&"192.168.20.0/24".to_owned());
+        assert!(wait_for(FOLLOW, read), "{user:?}: {:?}", lab.learned("app"));
         assert_eq!(lab.peerlane.run(["test", &lab.name]).code, 0, "{user:?}");
         assert_eq!(lab.gateways_bird(), bird, "{user:?}: BIRD was started anew");
         assert!(!lab.log().contains("BIRD has ended"), "{}", lab.log());

@@ -1,6 +1,6 @@
 //! A keyed hash of a flow: whoever does not know the seed cannot choose keys that collide.
 
-use packet::FlowKey;
+use packet::{FlowKey, Protocol};
 
 use crate::snapshot::PortId;
 
@@ -45,11 +45,14 @@ pub(crate) const fn spread(state: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The same for both directions of a flow, and for everybody: what chooses among next hops that share a route.
+/// The same for both directions of a flow, and for everybody: what chooses among next hops that share a route. The
+/// identifier of an ICMP echo is no port.
 pub(crate) fn symmetric(key: &FlowKey) -> u64 {
+    let ports = key.protocol == Protocol::TCP || key.protocol == Protocol::UDP;
     let end = |address: u128, port: u16| spread(spread(low(address)) ^ high(address) ^ u64::from(port) << 32);
-    let source = end(key.source, key.source_port);
-    let destination = end(key.destination, key.destination_port);
+    let port = |port: u16| if ports { port } else { 0 };
+    let source = end(key.source, port(key.source_port));
+    let destination = end(key.destination, port(key.destination_port));
     spread(source.wrapping_add(destination) ^ u64::from(key.protocol.0))
 }
 
