@@ -11,13 +11,13 @@ use packet::{Packet, VnetHeader};
 
 use crate::snapshot::{NicId, PeeringId, PortId};
 
-/// What a packet travels on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Line {
-    /// From the local VNet to the remote one.
-    Peering(PeeringId),
+/// What a packet travels on. Who waits at a cap keeps nobody waiting who shares the distance behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Line {
     /// Out of the VM whose first NIC this is.
-    Cap(NicId),
+    pub(crate) cap: Option<NicId>,
+    /// From the local VNet to the remote one.
+    pub(crate) peering: Option<PeeringId>,
 }
 
 /// A packet under way, without its bytes.

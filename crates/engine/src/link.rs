@@ -28,8 +28,8 @@ pub(crate) fn pass(
     hop: &Hop,
     headers: &Headers,
 ) -> Result<Way, DropReason> {
-    let mut way = None;
-    let mut departs_ns = now_ns;
+    let mut line = Line::default();
+    let mut arrives_ns = now_ns;
     if let Some(cap) = from
         .and_then(|nic| snapshot.nics.get(nic.index()))
         .and_then(|nic| nic.egress_cap)
@@ -40,14 +40,15 @@ pub(crate) fn pass(
             return Err(DropReason::VmEgressCap);
         }
         let takes_ns = u64::from(headers.wire_bytes) * 8 * 1_000_000_000 / cap.bits_per_second.max(1);
-        departs_ns = begins_ns + takes_ns;
-        *busy_ns = departs_ns;
-        way = Some((Line::Cap(cap.meter), departs_ns));
+        arrives_ns = begins_ns + takes_ns;
+        *busy_ns = arrives_ns;
+        line.cap = Some(cap.meter);
     }
     if let Some((peering, latency_ns)) = distance(snapshot, hop.peering) {
-        way = Some((Line::Peering(peering), departs_ns + latency_ns));
+        arrives_ns += latency_ns;
+        line.peering = Some(peering);
     }
-    Ok(way)
+    Ok((line != Line::default()).then_some((line, arrives_ns)))
 }
 
 /// Whether packets of a NIC over a peering are there at once, so that a burst may go unlooked.

@@ -129,6 +129,28 @@ fn a_change_of_distance_concerns_packets_that_leave_later() {
 }
 
 #[test]
+fn who_waits_at_a_cap_keeps_nobody_else_waiting_on_the_same_distance() {
+    let mut lab = far();
+    lab.nic(WEB).egress_cap = Some(EgressCap {
+        bits_per_second: 8_000_000,
+        meter: WEB,
+    });
+    lab.publish();
+    let begun_ns = lab.now_ns;
+    for number in 0..5 {
+        lab.send(WEB, &datagram(WEB_IP, NVA_IP, number));
+    }
+    lab.send(OTHER, &datagram(OTHER_IP, NVA_IP, 9));
+    let arrived = lab.arrivals();
+    let times: Vec<_> = arrived
+        .iter()
+        .map(|(at_ns, ..)| (at_ns - begun_ns) / MS)
+        .collect();
+    assert_eq!(times, [10, 11, 12, 13, 14, 15]);
+    assert_eq!(arrived[0].2, datagram(OTHER_IP, NVA_IP, 9));
+}
+
+#[test]
 fn what_is_under_way_is_bounded_and_what_is_too_much_is_counted() {
     let mut lab = Lab::with(WorkerOptions {
         under_way_bytes: 100 * (LENGTH + 64),
