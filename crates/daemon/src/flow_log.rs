@@ -172,7 +172,7 @@ impl Places {
                 tracing::error!("flow log {name}: cannot write to {}: {error}", storage.display());
             }
             if let Some(days) = waiting.log.retention_days
-                && let Err(error) = file::expire(&storage, days, now)
+                && let Err(error) = file::expire(&target, days, now)
             {
                 tracing::warn!("flow log {name}: cannot remove old files: {error}");
             }

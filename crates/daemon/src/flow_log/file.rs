@@ -111,13 +111,17 @@ pub(crate) fn append(target: &Target<'_>, batch: &Batch, now: Timestamp) -> io::
     file.write_all_at(&[separator, &record, CLOSE].concat(), at)
 }
 
-/// Removes the files of hours that ended more than `days` ago.
+/// Removes the files of this log's hours that ended more than `days` ago. Nothing else in its directory, which may hold
+/// other logs and what is not ours, is touched.
 ///
 /// # Errors
 /// A directory cannot be read or a file not be removed.
-pub(crate) fn expire(storage: &Path, days: u16, now: Timestamp) -> io::Result<()> {
+pub(crate) fn expire(target: &Target<'_>, days: u16, now: Timestamp) -> io::Result<()> {
     let oldest = now.as_second() - i64::from(days) * 86_400;
-    expire_below(storage, oldest)
+    match expire_below(&of_resource(target), oldest) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 fn expire_below(directory: &Path, oldest: i64) -> io::Result<()> {
@@ -135,12 +139,16 @@ fn expire_below(directory: &Path, oldest: i64) -> io::Result<()> {
     Ok(())
 }
 
+/// Where all files about an NSG are, and no others.
+fn of_resource(target: &Target<'_>) -> PathBuf {
+    let id = target.resource_id.to_uppercase();
+    target.storage.join(format!("resourceId={id}"))
+}
+
 /// `resourceId=/SUBSCRIPTIONS/…/y=2026/m=11/d=23/h=22/m=00/macAddress=…/PT1H.json`
 fn path(target: &Target<'_>, now: Timestamp) -> PathBuf {
     let hour = Offset::UTC.to_datetime(now);
-    target
-        .storage
-        .join(format!("resourceId={}", target.resource_id.to_uppercase()))
+    of_resource(target)
         .join(format!("y={:04}", hour.year()))
         .join(format!("m={:02}", hour.month()))
         .join(format!("d={:02}", hour.day()))
@@ -298,15 +306,25 @@ mod tests {
     }
 
     #[test]
-    fn files_older_than_the_retention_go_with_their_directories() {
+    fn files_older_than_the_retention_go_and_nothing_else_does() {
         let scratch = Scratch::new("flow-log-old");
         let target = target(&scratch.0);
+        let other = Target {
+            resource_id: "/subscriptions/0/resourceGroups/lab/providers/Microsoft.Network/networkSecurityGroups/db",
+            ..target.clone()
+        };
         let now = Timestamp::now();
         append(&target, &batch("UserRule_web", "1"), now).unwrap();
-        expire(&scratch.0, 1, now).unwrap();
+        append(&other, &batch("UserRule_db", "1"), now).unwrap();
+        let foreign = scratch.0.join("package.json");
+        fs::write(&foreign, "{}").unwrap();
+        fs::create_dir(scratch.0.join("empty")).unwrap();
+        expire(&target, 1, now).unwrap();
         assert!(path(&target, now).exists());
         let later = now.checked_add(jiff::SignedDuration::from_hours(25)).unwrap();
-        expire(&scratch.0, 1, later).unwrap();
-        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
+        expire(&target, 1, later).unwrap();
+        assert!(!path(&target, now).exists());
+        assert_eq!(fs::read_dir(super::of_resource(&target)).unwrap().count(), 0);
+        assert!(path(&other, now).exists() && foreign.exists() && scratch.0.join("empty").exists());
     }
 }
