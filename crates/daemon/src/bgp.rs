@@ -121,6 +121,7 @@ async fn follow(lab: Arc<Lab>, directory: PathBuf, tables: Arc<Tables>) {
             if !stays {
                 keeping.task.abort();
                 tables.set(namespace, Vec::new());
+                tokio::spawn(shut_down(directory.clone(), file_name(namespace)));
             }
             stays
         });
@@ -142,6 +143,15 @@ async fn follow(lab: Arc<Lab>, directory: PathBuf, tables: Arc<Tables>) {
         if generations.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Ends a BIRD that speaks no more. Where its namespace is gone, it is; a site's namespace stays, and may get another.
+async fn shut_down(directory: PathBuf, name: String) {
+    if let Ok(mut control) = connect(&directory, &name).await
+        && let Err(error) = control.shut_down().await
+    {
+        tracing::debug!("{name}: {error}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! BIRD, the routing daemon that speaks BGP: where it is, what it is told to do, and its control socket.
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +19,8 @@ const DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 pub(crate) const PREFIX_LIMIT: usize = 4000;
 /// Ways of equal cost to one prefix; Azure has at most 8 paths over the instances of two gateways.
 const EQUAL_PATHS: usize = 8;
+/// The longest symbol that BIRD reads has 64 bytes; a resource's name may have 80.
+const SYMBOL_LIMIT_BYTES: usize = 63;
 /// The longest answer line of a control socket.
 const LINE_LIMIT_BYTES: usize = 64 << 10;
 
@@ -35,7 +38,7 @@ pub(crate) struct Router {
 /// The other end of a BGP session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Neighbour {
-    /// The connection's; what `birdc` shows.
+    /// The connection's; `birdc` shows it behind `to:`.
     pub(crate) name: String,
     pub(crate) address: Ipv4Addr,
     pub(crate) asn: u32,
@@ -159,12 +162,23 @@ fn session(router: &Router, neighbour: &Neighbour) -> String {
     )
 }
 
-/// A name as BIRD's quoted symbols may be written.
+/// A connection's name as a quoted symbol of BIRD's: none of its own words, nor of this configuration's, and no longer than
+/// it takes.
 fn symbol(name: &str) -> String {
     let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
-    name.chars()
-        .map(|character| if allowed(character) { character } else { ':' })
-        .collect()
+    let mut symbol = String::from("to:");
+    symbol.extend(
+        name.chars()
+            .map(|character| if allowed(character) { character } else { ':' }),
+    );
+    if symbol.len() > SYMBOL_LIMIT_BYTES {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let rest = format!(":{:016x}", hasher.finish());
+        symbol.truncate(SYMBOL_LIMIT_BYTES - rest.len());
+        symbol.push_str(&rest);
+    }
+    symbol
 }
 
 impl Control {
@@ -191,6 +205,15 @@ impl Control {
             Some(b'0') => Ok(()),
             _ => Err(io::Error::other(answer)),
         }
+    }
+
+    /// Makes BIRD end and take its routes back.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) async fn shut_down(&mut self) -> io::Result<()> {
+        self.stream.write_all(b"down\n").await?;
+        self.answer().await.map(drop)
     }
 
     /// Returns when BIRD has ended.
@@ -223,5 +246,40 @@ impl Control {
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router(names: &[String]) -> Router {
+        let neighbours = (2..).zip(names).map(|(last, name)| Neighbour {
+            name: name.clone(),
+            address: Ipv4Addr::new(10, 0, 0, last),
+            asn: 65000 + u32::from(last),
+            interface: String::from("eth0"),
+            hops: Vec::new(),
+            announced: vec!["10.1.0.0/16".parse().unwrap()],
+        });
+        Router {
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            asn: 65515,
+            neighbours: neighbours.collect(),
+            table: 179,
+        }
+    }
+
+    #[test]
+    fn bird_reads_every_name_a_connection_may_have() {
+        let words = ["own", "neighbours", "ways", "master4", "protocol", "kernel1", "_"].map(String::from);
+        let long = ["a", "b"].map(|end| format!("{}{end}", "a".repeat(79)));
+        let names: Vec<String> = words.into_iter().chain(long).collect();
+        let file = std::env::temp_dir().join(format!("peerlane-bird-{}.conf", std::process::id()));
+        std::fs::write(&file, config(&router(&names))).unwrap();
+        let mut bird = std::process::Command::new(program().expect(REMEDY));
+        let read = bird.arg("-p").arg("-c").arg(&file).output().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
     }
 }
