@@ -82,13 +82,14 @@ impl Lab {
 
     /// Makes `next` what forwards. Returns its generation.
     pub(crate) fn publish(&self, next: Current) -> u64 {
-        self.health.fill(&next.generation);
         let snapshot = Arc::clone(&next.generation.snapshot);
         let generation = snapshot.generation;
         // Kept until no worker reads its tables, so that none has to free them.
         let past = self.current();
         // Before a packet can be counted under an id, the id has a name.
         self.replace(next);
+        // After it, so that what a probe learns meanwhile is in one table or the other; before a packet asks.
+        self.health.fill(&self.current().generation);
         self.published.publish(snapshot);
         self.workers.wake();
         if !self.published.retired(generation, RETIRE) {
