@@ -159,6 +159,26 @@ fn large_labs_take_no_quadratic_time() {
 }
 
 #[test]
+fn long_lists_of_selectors_are_refused_before_they_are_multiplied() {
+    let ranges = |first: u8| -> String {
+        let each = |at: usize| format!("{first}.{}.{}.0/24", at / 256, at % 256);
+        (0..30_000).map(each).collect::<Vec<_>>().join(", ")
+    };
+    let text = format!(
+        "apiVersion: peerlane/v1\nkind: Lab\nname: wide\nprofile: azure-2018\n\
+         vnets: {{ a: {{ addressSpace: [10.0.0.0/16], subnets: {{ GatewaySubnet: {{ addressPrefix: 10.0.0.0/27 }} }} }} }}\n\
+         gateways: {{ one: {{ vnet: a }} }}\nsites: {{ dc1: {{ addressPrefixes: [192.168.0.0/16] }} }}\n\
+         connections: {{ c: {{ gateway: one, site: dc1, usePolicyBasedTrafficSelectors: true, trafficSelectorPolicies: \
+         [{{ localAddressRanges: [{}], remoteAddressRanges: [{}] }}] }} }}\n",
+        ranges(10),
+        ranges(11)
+    );
+    let errors = load(&text).unwrap_err().errors;
+    let codes: Vec<_> = errors.iter().map(|error| error.code).collect();
+    assert_eq!(codes, ["Sim.GW-12"]);
+}
+
+#[test]
 fn one_mistake_repeated_is_refused_soon_and_in_bounded_memory() {
     let start = Instant::now();
     let header = "apiVersion: peerlane/v1\nkind: Lab\nname: x\n";

@@ -11,6 +11,9 @@ use crate::topology::{Connection, Far, Gateway, GatewayIndex, GatewayKind, SiteI
 const TUNNEL_MTU: u16 = 1400;
 const MTU: u16 = 1500;
 
+/// Pairs of ranges of one connection, which each packet is compared with in turn: as many as two lists of 32 give.
+const MOST_SELECTORS: usize = 1024;
+
 /// Fills `topology.connections`.
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
     for (name, given) in &scope.config.connections {
@@ -215,26 +218,32 @@ fn selectors(
         }
         return None;
     }
-    let pairs = |azure: &[IpNet], site: &[IpNet]| -> Vec<(IpNet, IpNet)> {
-        azure
-            .iter()
-            .flat_map(|&azure| site.iter().map(move |&site| (azure, site)))
-            .collect()
-    };
-    if given.traffic_selector_policies.is_empty() {
-        let azure = &topology.vnets[gateway.vnet.0].address_space;
-        let azure: Vec<IpNet> = azure
-            .iter()
-            .copied()
-            .filter(|range| range.addr().is_ipv4())
-            .collect();
-        return Some(pairs(&azure, &topology.sites[site.0].prefixes));
-    }
+    let azure = &topology.vnets[gateway.vnet.0].address_space;
+    let azure = azure.iter().copied().filter(|range| range.addr().is_ipv4());
     let nets = |list: &[config::Cidr]| -> Vec<IpNet> { list.iter().map(|cidr| cidr.0).collect() };
-    let given = given.traffic_selector_policies.iter();
-    Some(
-        given
-            .flat_map(|it| pairs(&nets(&it.local_address_ranges), &nets(&it.remote_address_ranges)))
+    let policies: Vec<(Vec<IpNet>, Vec<IpNet>)> = match &given.traffic_selector_policies[..] {
+        [] => vec![(azure.collect(), topology.sites[site.0].prefixes.clone())],
+        given => given
+            .iter()
+            .map(|it| (nets(&it.local_address_ranges), nets(&it.remote_address_ranges)))
             .collect(),
-    )
+    };
+    let counts = policies.iter().map(|(azure, site)| azure.len() * site.len());
+    let count: usize = counts.sum();
+    if count > MOST_SELECTORS {
+        problems
+            .error(
+                "Sim.GW-12",
+                at,
+                format!("the connection has {count} pairs of traffic selectors"),
+            )
+            .on_key()
+            .help(format!("use larger ranges: at most {MOST_SELECTORS} pairs"));
+        return None;
+    }
+    let pairs = policies.iter().flat_map(|(azure, site)| {
+        let with = move |&azure: &IpNet| site.iter().map(move |&site| (azure, site));
+        azure.iter().flat_map(with)
+    });
+    Some(pairs.collect())
 }
