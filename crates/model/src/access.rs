@@ -74,7 +74,11 @@ impl Resource {
 /// The VNet as a resource; of a classic one, the provider is another.
 #[must_use]
 pub fn vnet(config: &Config, key: &str) -> Resource {
-    let declared = value(&config.vnets, key);
+    declared_vnet(config, key, value(&config.vnets, key))
+}
+
+/// The same, of a VNet as it is to be declared.
+pub(crate) fn declared_vnet(config: &Config, key: &str, declared: Option<&Vnet>) -> Resource {
     let provider = if is_classic(declared) {
         "ClassicNetwork"
     } else {

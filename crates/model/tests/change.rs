@@ -376,6 +376,26 @@ fn rights_decide_who_may_peer() {
         ask("reader", put_vnet("N", &["10.7.0.0/16"])),
         Some("AuthorizationFailed")
     );
+    // A body that names another is the asker's all the same.
+    let Operation::PutPeering { mut peering } = put("A", "B") else {
+        unreachable!()
+    };
+    peering.principal = Some("net".to_owned());
+    assert_eq!(
+        ask("reader", Operation::PutPeering { peering }),
+        Some("AuthorizationFailed")
+    );
+    // A new VNet is made in the subscription that it says.
+    let Operation::PutVnet { name, mut vnet } = put_vnet("N", &["10.7.0.0/16"]) else {
+        unreachable!()
+    };
+    let new = |vnet| Operation::PutVnet {
+        name: name.clone(),
+        vnet,
+    };
+    assert_eq!(ask("writer", new(vnet.clone())), Some("AuthorizationFailed"));
+    vnet.subscription = Some("corp".to_owned());
+    assert_eq!(ask("writer", new(vnet)), None);
     // Deleting has its own right.
     let peered = change::apply(&start, &[put("A", "B"), put("B", "A")], Some("net")).unwrap();
     assert_eq!(peered.config.peerings.len(), 2);

@@ -38,7 +38,7 @@ pub(super) fn write_out(config: &mut Config, vnet: &str) {
     config.peerings = entries;
 }
 
-/// Creates or replaces a peering; it is `actor`'s unless it says whose.
+/// Creates or replaces a peering; it is `actor`'s, or where nobody in particular asks, whose it says.
 pub(super) fn put(config: &mut Config, wanted: &Peering, actor: Option<&str>) -> Result<(), Refusal> {
     write_out(config, &wanted.from);
     write_out(config, &wanted.to);
@@ -46,7 +46,7 @@ pub(super) fn put(config: &mut Config, wanted: &Peering, actor: Option<&str>) ->
     let mut peering = Peering {
         peering_state: None,
         remote_address_space: Vec::new(),
-        principal: wanted.principal.clone().or_else(|| actor.map(str::to_owned)),
+        principal: actor.map(str::to_owned).or_else(|| wanted.principal.clone()),
         ..wanted.clone()
     };
     let Some(index) = find(config, &wanted.from, &wanted.name) else {

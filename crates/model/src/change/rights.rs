@@ -1,7 +1,7 @@
 //! Which right each operation needs (PEER-35).
 
 use super::{Operation, Refusal};
-use crate::access::{Resource, authorize, authorize_peering, object, vnet};
+use crate::access::{Resource, authorize, authorize_peering, declared_vnet, object};
 use crate::config::{Config, DeploymentModel, Vnet};
 use crate::keys::{position, value};
 use crate::words::shown;
@@ -10,7 +10,8 @@ use crate::words::shown;
 /// `AuthorizationFailed`, `LinkedAuthorizationFailed`.
 pub(super) fn check(config: &Config, operation: &Operation, actor: Option<&str>) -> Result<(), Refusal> {
     if let Operation::PutPeering { peering } = operation {
-        let who = peering.principal.as_deref().or(actor);
+        // Who asks; what the body says only where nobody in particular does.
+        let who = actor.or(peering.principal.as_deref());
         known(config, who)?;
         return authorize_peering(config, who, &peering.name, &peering.from, &peering.to);
     }
@@ -60,7 +61,7 @@ fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
             format!("/{child}")
         };
         (
-            vnet(config, key),
+            declared_vnet(config, key, declared.or(value(&config.vnets, key))),
             format!("Microsoft.{provider}/virtualNetworks{child}/{verb}"),
         )
     };
