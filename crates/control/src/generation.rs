@@ -80,10 +80,10 @@ impl Generation {
         self.ids.nics.position(nic.0).map(NicIndex)
     }
 
-    /// The NSG and the rule that a flow log names, of those that are gone too.
+    /// The NSG, by its key in the file, and the rule that a flow log names, of those that are gone too.
     #[must_use]
     pub fn log_rule(&self, rule: LogRuleId) -> Option<(&str, &str)> {
-        self.ids.log_rules.name(rule.0)?.split_once('/')
+        self.ids.log_rules.name(rule.0)?.rsplit_once('/')
     }
 
     /// The id of a VNet.

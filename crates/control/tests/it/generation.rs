@@ -82,6 +82,35 @@ fn told(verdict: Verdict, name: impl Fn(NicId) -> String) -> String {
     }
 }
 
+#[test]
+fn a_flow_log_finds_the_rules_of_an_nsg_in_another_group() {
+    let text = "apiVersion: peerlane/v1\nkind: Lab\nname: groups\nprofile: azure-2025\n\
+                vnets: { a: { addressSpace: [10.0.0.0/16], subnets: { s: { addressPrefix: 10.0.0.0/24, \
+                networkSecurityGroup: other/web } } } }\n\
+                networkSecurityGroups: { other/web: {} }\nflowLogs: { log: { networkSecurityGroup: other/web } }\n\
+                vms: { one: { subnet: a/s } }\n";
+    let source = model::Source::Text {
+        name: "groups.vnet.yaml".to_owned(),
+        text: text.to_owned(),
+    };
+    let generation = first(
+        model::load(source)
+            .unwrap_or_else(|errors| panic!("{errors}"))
+            .topology,
+    );
+    let rule = generation
+        .snapshot
+        .log_rules
+        .iter()
+        .flatten()
+        .flatten()
+        .next()
+        .unwrap();
+    let (nsg, name) = generation.log_rule(*rule).unwrap();
+    assert_eq!(nsg, "other/web");
+    assert!(name.starts_with("DefaultRule_"), "{name}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
