@@ -55,6 +55,27 @@ struct Waiting {
     batch: Batch,
 }
 
+/// Lines are written when it is over.
+#[derive(Debug)]
+struct Minute {
+    ends: Instant,
+}
+
+impl Minute {
+    fn from(now: Instant) -> Self {
+        Self { ends: now + WRITE }
+    }
+
+    /// The next one begins when it is.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let over = now >= self.ends;
+        if over {
+            *self = Self::from(now);
+        }
+        over
+    }
+}
+
 impl FlowLogs {
     pub(crate) fn new(run_dir: &Path, lab_file: &str) -> Self {
         let beside = Path::new(lab_file).parent().unwrap_or(Path::new(""));
@@ -74,7 +95,7 @@ impl FlowLogs {
     pub(crate) async fn follow(mut self, lab: Arc<Lab>, mut stop: tokio::sync::oneshot::Receiver<()>) {
         let mut fetch = interval(FETCH);
         fetch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut write_at = Instant::now() + WRITE;
+        let mut minute = Minute::from(Instant::now());
         loop {
             let stopped = tokio::select! {
                 _ = fetch.tick() => false,
@@ -87,8 +108,7 @@ impl FlowLogs {
                     self.add(&current.generation, &events, monotonic_ns(), Timestamp::now());
                 }
             }
-            if stopped || Instant::now() >= write_at {
-                write_at = Instant::now() + WRITE;
+            if minute.is_over(Instant::now()) || stopped {
                 if self.lost > 0 {
                     tracing::warn!("flow log: {} events were too many to keep", self.lost);
                 }
@@ -204,4 +224,20 @@ fn line(event: &FlowEvent, epoch_seconds: i64, version: Version) -> Option<Strin
         },
     };
     tuple.line(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shows: NSG-42.
+    #[test]
+    fn batches_are_of_a_minute() {
+        let start = Instant::now();
+        let mut minute = Minute::from(start);
+        let over: Vec<u64> = (0..200)
+            .filter(|&seconds| minute.is_over(start + Duration::from_secs(seconds)))
+            .collect();
+        assert_eq!(over, [60, 120, 180]);
+    }
 }
