@@ -330,10 +330,16 @@ principals:
   partial: { roles: [ { role: almost, scope: corp } ] }
   near: { roles: [ { role: peerer, scope: A }, { role: Owner, scope: X } ] }
   far: { roles: [ { role: peerer, scope: A }, { role: Contributor, scope: B } ] }
+  classic: { roles: [ { role: peerer, scope: A }, { role: classics, scope: office } ] }
+  maker: { roles: [ { role: makes, scope: A } ] }
+  remover: { roles: [ { role: removes, scope: A } ] }
 roles:
   vnets: { actions: [microsoft.network/virtualNetworks/Read, Microsoft.Network/virtualNetworks/write] }
   almost: { actions: [Microsoft.Network/*], notActions: [Microsoft.Network/virtualNetworks/peer/*] }
   peerer: { actions: [Microsoft.Network/*/virtualNetworkPeerings/*] }
+  classics: { actions: [Microsoft.ClassicNetwork/virtualNetworks/read, Microsoft.ClassicNetwork/virtualNetworks/write] }
+  makes: { actions: [Microsoft.Network/virtualNetworks/virtualNetworkPeerings/write] }
+  removes: { actions: [Microsoft.Network/virtualNetworks/virtualNetworkPeerings/delete] }
 vnets:
   A: { addressSpace: [10.1.0.0/16], subscription: corp }
   B: { addressSpace: [10.2.0.0/16], subscription: corp }
@@ -358,6 +364,8 @@ fn rights_decide_who_may_peer() {
     assert_eq!(ask("nobody", put("A", "B")), Some("AuthorizationFailed"));
     // Whoever reads and writes VNets may peer them; not where the role says otherwise.
     assert_eq!(ask("writer", put("A", "B")), None);
+    assert_eq!(ask("classic", put("A", "old")), None);
+    assert_eq!(ask("near", put("A", "old")), Some("LinkedAuthorizationFailed"));
     assert_eq!(ask("partial", put("A", "B")), Some("LinkedAuthorizationFailed"));
     // The right on one VNet is not the right on the other; subscriptions and tenants may differ.
     assert_eq!(ask("near", put("A", "B")), Some("LinkedAuthorizationFailed"));
@@ -406,12 +414,35 @@ fn rights_decide_who_may_peer() {
     };
     assert_eq!(delete("reader"), Some("AuthorizationFailed"));
     assert_eq!(delete("far"), None);
+    assert_eq!(delete("maker"), Some("AuthorizationFailed"));
+    assert_eq!(delete("remover"), None);
     // Tenants of azure-2018 must be one.
     let old = lab("azure-2018", &text).config;
     let refusal = change::apply(&old, &[put("A", "X")], None).unwrap_err();
     assert_eq!(
         (refusal.code, refusal.status()),
         ("LinkedAuthorizationFailed", 403)
+    );
+}
+
+/// A peering in the short form is written out before a change of one of its VNets.
+/// Shows: PEER-31.
+#[test]
+fn a_classic_vnet_owns_no_object_after_a_change() {
+    let body = "vnets: { A: { addressSpace: [10.1.0.0/16] }, B: { addressSpace: [10.2.0.0/16] },\n\
+                old: { addressSpace: [10.4.0.0/16], deploymentModel: Classic } }\npeerings: [old <-> A]\n";
+    let start = lab("azure-2018", body).config;
+    let changed = apply(&start, &[put("A", "B")]);
+    let names: Vec<&str> = changed
+        .topology
+        .peerings
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(names, ["A-to-old", "A-to-B"]);
+    assert_eq!(
+        states(&changed),
+        [PeeringState::Connected, PeeringState::Initiated]
     );
 }
 
