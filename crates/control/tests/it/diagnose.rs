@@ -399,6 +399,30 @@ fn both_ways_of_asking_the_nsgs_agree() {
     assert!((20..100).contains(&denied), "{denied}");
 }
 
+/// Shows: NSG-07, DIAG-08.
+#[test]
+fn the_configuration_diagnostic_ignores_ports_of_icmp() {
+    let mut topology = chained();
+    let any = SecurityRule {
+        protocol: RuleProtocol::Any,
+        ..deny(100, Direction::Inbound, SSH, RuleAddress::Any)
+    };
+    guarded(&mut topology, SubnetIndex(2), vec![any]);
+    for (protocol, access) in [("Icmp", "Deny"), ("Tcp", "Allow")] {
+        let profile = Traffic {
+            protocol,
+            ..traffic(
+                Direction::Inbound,
+                "10.1.0.0/24",
+                PortRange { first: 80, last: 80 },
+            )
+        };
+        let told = configuration(&topology, DB, &[profile], Verbosity::Minimum);
+        let result = &told.results[0].network_security_group_result;
+        assert_eq!(result.security_rule_access_result, access, "{protocol}");
+    }
+}
+
 /// Shows: DIAG-09.
 #[test]
 fn topology_tells_what_contains_what() {
@@ -457,6 +481,10 @@ fn topology_tells_what_contains_what() {
         json!({ "name": "subnet-nsg", "resourceId": format!("{GROUP}/networkSecurityGroups/subnet-nsg"), "associationType": "Associated" })
     );
     assert_eq!(last[1]["name"], "rt1");
+    assert_eq!(of("rt1").0, format!("{GROUP}/routeTables/rt1"));
+    assert_eq!(shown["lastModified"], "2026-01-02T03:04:05Z");
+    let all = shown["resources"].as_array().unwrap();
+    assert!(all.iter().all(|it| it["location"] == "westus2"), "{shown:#}");
 }
 
 fn check(topology: &Topology, probes: &[Option<u64>]) -> Value {

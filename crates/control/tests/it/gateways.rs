@@ -7,7 +7,7 @@ use control::{Compiled, compile};
 use engine::snapshot::PortId;
 use engine::{DropReason, Verdict, Worker, WorkerOptions};
 use etherparse::PacketBuilder;
-use model::topology::{ConnectionIndex, GatewayIndex, LearnedRoute, NicIndex};
+use model::topology::{ConnectionIndex, GatewayIndex, LearnedRoute, NicIndex, PeeringState, VnetIndex};
 use model::{Source, Topology};
 use packet::{Burst, Packet, VnetHeader};
 
@@ -96,6 +96,32 @@ fn a_gateway_gives_rows_of_sites_and_vnets_with_its_public_or_both_private_addre
         rows(&topology, O1),
         ["10.0.0.0/16 10.2.255.4", "10.0.0.0/16 10.2.255.5"]
     );
+}
+
+/// Shows: GW-07.
+#[test]
+fn a_gateway_serves_a_peer_when_both_sides_say_so_and_are_connected() {
+    // The hub's peering, then the spoke's.
+    let changes: [fn(&mut Topology); 5] = [
+        |it| it.peerings[0].allow_gateway_transit = false,
+        |it| it.peerings[1].use_remote_gateways = false,
+        |it| it.peerings[1].state = PeeringState::Initiated,
+        |it| it.peerings[1].state = PeeringState::Disconnected,
+        |it| it.gateways[HUB_VPN.0].vnet = it.gateways[OTHER_VPN.0].vnet,
+    ];
+    let (hub, spoke) = (VnetIndex(0), VnetIndex(1));
+    let uses = |topology: &Topology| {
+        (
+            topology.gateways_in_use(spoke).len(),
+            topology.transit_users(hub).count(),
+        )
+    };
+    assert_eq!(uses(&lab(LAB)), (1, 1));
+    for (index, change) in changes.into_iter().enumerate() {
+        let mut topology = lab(LAB);
+        change(&mut topology);
+        assert_eq!(uses(&topology), (0, 0), "change {index}");
+    }
 }
 
 /// Shows: ROUTE-08, GW-08.
