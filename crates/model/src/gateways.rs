@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use indexmap::IndexMap;
 use ipnet::IpNet;
 
 use crate::topology::{
@@ -313,9 +314,16 @@ impl Topology {
         let own = own
             .chain(configured.map(|behind| behind.prefix))
             .map(|prefix| (prefix, vec![asn]));
-        let learned = known.iter().filter(|learned| {
-            learned.gateway == teller && learned.connection != over && learned.prefix.prefix_len() > 0
-        });
+        // Of several ways to a prefix it tells the best alone: all of them are as many as there are paths in the graph.
+        let mut best: IndexMap<IpNet, &LearnedRoute> = IndexMap::new();
+        let learned = known.iter().filter(|learned| learned.gateway == teller);
+        for learned in learned.filter(|learned| learned.prefix.prefix_len() > 0) {
+            let best = best.entry(learned.prefix).or_insert(learned);
+            if learned.as_path.len() < best.as_path.len() {
+                *best = learned;
+            }
+        }
+        let learned = best.into_values().filter(|best| best.connection != over);
         let learned = learned.map(|learned| {
             let path = std::iter::once(asn)
                 .chain(learned.as_path.iter().copied())

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use model::topology::GatewayIndex;
 use model::{Errors, Loaded, Source, find_lab_file};
 use proptest::prelude::*;
 
@@ -155,6 +156,42 @@ fn large_labs_take_no_quadratic_time() {
     let start = Instant::now();
     let loaded = load(&star(499)).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(loaded.topology.peerings.len(), 998);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
+
+/// Gateways of which each speaks BGP with each other one.
+fn mesh(gateways: usize) -> String {
+    let mut text = "apiVersion: peerlane/v1\nkind: Lab\nname: mesh\nprofile: azure-2018\nvnets:\n".to_owned();
+    for at in 0..gateways {
+        writeln!(text, "  v{at}: {{ addressSpace: [10.{at}.0.0/16], subnets: {{ GatewaySubnet: {{ addressPrefix: 10.{at}.0.0/27 }} }} }}")
+            .unwrap();
+    }
+    text.push_str("gateways:\n");
+    for at in 0..gateways {
+        writeln!(text, "  g{at}: {{ vnet: v{at}, asn: {} }}", 65_100 + at).unwrap();
+    }
+    text.push_str("connections:\n");
+    for (one, other) in (0..gateways).flat_map(|one| (0..one).map(move |other| (one, other))) {
+        writeln!(text, "  c{one}-{other}: {{ gateway: g{one}, remoteGateway: g{other}, connectionType: Vnet2Vnet, enableBgp: true }}")
+            .unwrap();
+    }
+    text
+}
+
+#[test]
+fn a_mesh_of_speakers_tells_no_path_but_the_best() {
+    let start = Instant::now();
+    let loaded = load(&mesh(16)).unwrap_or_else(|errors| panic!("{errors}"));
+    let first = GatewayIndex(0);
+    let others = 15;
+    // Each of the others says where it is itself, and where the rest are; all have a range and an address.
+    assert!(loaded.topology.heard(first).len() <= others * others * 2);
+    let paths = loaded.topology.behind(first);
+    for at in 1..=others {
+        let prefix = format!("10.{at}.0.0/16").parse().unwrap();
+        let found = paths.iter().find(|behind| behind.prefix == prefix).unwrap();
+        assert_eq!(found.as_path, [65_100 + u32::try_from(at).unwrap()]);
+    }
     assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
 
