@@ -423,7 +423,11 @@ impl Worker {
             match ask {
                 Ask::Stats(answer) => drop(answer.send(self.engine.stats())),
                 Ask::Flows(answer) => drop(answer.send(self.engine.flows(monotonic_ns()))),
-                Ask::FlowEvents(answer) => drop(answer.send(self.engine.take_flow_events())),
+                Ask::FlowEvents(answer) => {
+                    let snapshot = self.published.load(self.number);
+                    let events = self.engine.take_flow_events(&snapshot, monotonic_ns());
+                    drop(answer.send(events));
+                }
                 Ask::Alive(answer) => {
                     drop(answer.send(self.ports.iter().map(|slot| slot.alive).collect()));
                 }

@@ -33,6 +33,8 @@ const CLOSING_IDLE_NS: u64 = 10_000_000_000;
 const QUIET_NS: u64 = 30_000_000_000;
 /// Entries looked at in one search for room or for expired ones: bounds the work per packet.
 const LOOK_AT: usize = 16;
+/// Entries of a class looked at for expired ones when a tick begins, of which there are four a second.
+const LOOK_AT_PER_TICK: usize = 256;
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -132,7 +134,7 @@ impl Flows {
         }
         if tick != self.tick {
             self.tick = tick;
-            (0..CLASSES).for_each(|class| self.expire(class));
+            (0..CLASSES).for_each(|class| self.expire(class, LOOK_AT_PER_TICK));
             while let Some((slot, rule, counts)) = self.log.next_due(tick) {
                 self.tell(slot, rule, FlowChange::Continues(counts));
             }
@@ -208,7 +210,7 @@ impl Flows {
         keep: Option<Slot>,
     ) -> Result<Slot, Full> {
         if self.is_at_limit(nic) {
-            (0..CLASSES).for_each(|class| self.expire(class));
+            (0..CLASSES).for_each(|class| self.expire(class, LOOK_AT));
             if self.is_at_limit(nic) {
                 return Err(Full);
             }
@@ -385,13 +387,13 @@ impl Flows {
     }
 
     /// The list is in the order of queueing, and who was seen since goes to its end: only what has waited can be over.
-    fn expire(&mut self, class: usize) {
+    fn expire(&mut self, class: usize, look_at: usize) {
         let wait = ticks(if class == usize::from(CLOSING) {
             CLOSING_IDLE_NS
         } else {
             DATAGRAM_IDLE_NS
         });
-        for _ in 0..LOOK_AT {
+        for _ in 0..look_at {
             let slot = self.lists[class].first;
             if slot == NONE || age(self.tick, self.table.cold[slot as usize].queued) <= wait {
                 return;

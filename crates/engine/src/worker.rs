@@ -195,8 +195,10 @@ impl Worker {
         self.state.flows.list(now_ns)
     }
 
-    /// What happened to logged flows since the last call, in order, and how many events were not kept.
-    pub fn take_flow_events(&mut self) -> (Vec<FlowEvent>, u64) {
+    /// What happened to logged flows since the last call, in order, and how many events were not kept. Time passes here
+    /// too: flows end, and are reported, where no packet comes any more.
+    pub fn take_flow_events(&mut self, snapshot: &Snapshot, now_ns: u64) -> (Vec<FlowEvent>, u64) {
+        self.state.flows.begin(snapshot, now_ns);
         self.state.flows.take_events()
     }
 
