@@ -209,11 +209,14 @@ impl<'a> Wire<'a> {
     }
 
     fn send(&mut self, from: NicIndex, bytes: &[u8]) -> (Fate, Option<Vec<u8>>) {
+        self.send_at(self.compiled.snapshot.nics[from.0].port, bytes)
+    }
+
+    fn send_at(&mut self, port: PortId, bytes: &[u8]) -> (Fate, Option<Vec<u8>>) {
         let mut burst = Burst::new(1);
         assert!(burst.push(bytes, VnetHeader::default()));
         let mut verdicts = Vec::new();
         let snapshot = &self.compiled.snapshot;
-        let port = snapshot.nics[from.0].port;
         self.worker.process(snapshot, 1, port, &mut burst, &mut verdicts);
         let told = self
             .worker
@@ -274,6 +277,25 @@ fn each_gateway_takes_one_from_the_time_to_live_and_a_peering_none() {
             0
         );
     }
+}
+
+/// Shows: VNET-08.
+#[test]
+fn no_site_speaks_as_the_platform_and_no_gateway_reaches_it() {
+    let topology = bgp();
+    let compiled = compile(&topology, 1);
+    let mut wire = Wire::new(&compiled);
+    let site = compiled.snapshot.connections[HUB_DC1.0].port.unwrap();
+    let to = compiled.snapshot.nics[H1.0].port;
+    let (outcome, _) = wire.send_at(site, &ping("192.168.10.9", "10.0.0.4", 64, 8));
+    assert_eq!(outcome, Ok((to, 63)));
+    for platform in ["168.63.129.16", "169.254.169.254"] {
+        let (outcome, _) = wire.send_at(site, &ping(platform, "10.0.0.4", 64, 8));
+        assert_eq!(outcome, Err(DropReason::PlatformReserved), "{platform}");
+    }
+    let speaker = compiled.snapshot.gateways[HUB_VPN.0].port.unwrap();
+    let (outcome, _) = wire.send_at(speaker, &ping("10.0.255.4", "169.254.169.254", 64, 8));
+    assert_eq!(outcome, Err(DropReason::PlatformReserved));
 }
 
 /// Shows: GW-13, NET-09.
