@@ -401,6 +401,31 @@ fn a_peering_made_on_a_running_lab_is_advertised_without_a_new_session() {
 }
 
 #[test]
+fn a_site_without_bgp_has_no_bird_any_more_and_gets_one_again() {
+    let lab = Lab::generated(User::Caller, "bgp-off");
+    let text = fs::read_to_string(&lab.file).unwrap();
+    let listens = || {
+        let sockets = ["ss", "-Hltn", "sport", "=", ":179"];
+        !lab.peerlane.exec(&lab.name, "dc1", &sockets).stdout.is_empty()
+    };
+    let apply = |text: &str| {
+        let file = lab.peerlane.file("changed", text);
+        let ran = lab.peerlane.run(["apply", &lab.name, file.to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    };
+    assert!(listens());
+    apply(&text.replace("site: dc1, enableBgp: true", "site: dc1"));
+    assert!(
+        wait_for(SESSIONS, || !listens()),
+        "BIRD still listens: {}",
+        lab.log()
+    );
+    apply(&text);
+    assert!(wait_for(SESSIONS, listens), "no BIRD again: {}", lab.log());
+    lab.follows("app", "192.168.10.0/24", true, SESSIONS);
+}
+
+#[test]
 fn thousands_of_routes_are_taken_and_more_than_the_limit_end_the_session() {
     let lab = Lab::of_users("bgp-many");
     let announce = |count: usize| {
