@@ -16,7 +16,13 @@ pub(super) fn all(
     to: &Endpoint,
 ) -> Vec<Finding> {
     let mut findings = forward.findings.clone();
-    findings.extend(reply.findings.iter().cloned());
+    // What both ways show is said once.
+    for finding in &reply.findings {
+        let same = |known: &Finding| known.code == finding.code && known.message == finding.message;
+        if !findings.iter().any(same) {
+            findings.push(finding.clone());
+        }
+    }
     if !reply.nodes.is_empty() {
         findings.extend(asymmetry(topology, forward, reply));
         findings.extend(one_direction(topology, forward, reply, drop));

@@ -280,3 +280,34 @@ fn explain_says_where_the_path_is_narrow() {
     assert!(told[1].contains("10.5.0.4"), "{told:?}");
     assert_eq!(findings("one", "peered"), [""; 0]);
 }
+
+#[test]
+fn what_is_narrow_both_ways_is_said_once() {
+    let topology = load(
+        r#"
+apiVersion: peerlane/v1
+kind: Lab
+name: once
+profile: azure-2025
+vnets:
+  hub:
+    addressSpace: [10.0.0.0/16]
+    subnets: { s: { addressPrefix: 10.0.0.0/24 }, GatewaySubnet: { addressPrefix: 10.0.255.0/27 } }
+vms: { web: { subnet: hub/s } }
+gateways: { vpn: { vnet: hub, gatewayType: Vpn, vpnType: RouteBased, publicIPAddresses: [203.0.113.10] } }
+sites: { dc: { addressPrefixes: [192.168.0.0/24] } }
+connections: { one: { gateway: vpn, site: dc, connectionType: IPsec } }
+"#,
+    );
+    let query = control::Query {
+        source: topology.endpoint("web").unwrap(),
+        destination: topology.endpoint("dc").unwrap(),
+        protocol: model::topology::TestProtocol::Udp,
+        source_port: 50000,
+        port: 80,
+    };
+    let explanation = control::explain(&topology, &control::compile(&topology, 1), &query).unwrap();
+    assert!(!explanation.reply.is_empty(), "{explanation:#?}");
+    let codes: Vec<_> = explanation.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["PathMtu"], "{explanation:#?}");
+}
