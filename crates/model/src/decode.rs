@@ -211,6 +211,16 @@ pub(crate) fn wrong(node: &Node, at: &str, expected: &str, problems: &mut Proble
     problems.mark_unreadable(at);
 }
 
+/// As [`wrong`], where the words there are may have one that was meant.
+fn unknown_word(node: &Node, at: &str, text: &str, words: &[&'static str], problems: &mut Problems) {
+    let message = format!("expected one of {}, found '{}'", words.join(", "), shown(text));
+    let problem = problems.error("Sim.Value", at, message).at(node.span.clone());
+    if let Some(near) = closest(text, words.iter().copied()) {
+        problem.help(format!("did you mean '{near}'?"));
+    }
+    problems.mark_unreadable(at);
+}
+
 pub(crate) fn word(
     node: &Node,
     at: &str,
@@ -223,7 +233,7 @@ pub(crate) fn word(
     };
     let found = words.iter().copied().find(|word| word.eq_ignore_ascii_case(text));
     if found.is_none() {
-        wrong(node, at, &format!("one of {}", words.join(", ")), problems);
+        unknown_word(node, at, text, words, problems);
     }
     found
 }

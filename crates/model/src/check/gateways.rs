@@ -197,9 +197,10 @@ fn beside_others(
                 join(at, "vnet"),
                 format!("{vnet} has no subnet named exactly {GATEWAY_SUBNET}"),
             )
-            .help(format!(
-                "add '{GATEWAY_SUBNET}: {{ addressPrefix: … }}' of /27 to its subnets"
-            ));
+            .help(match subnet_in_other_case(topology, gateway.vnet) {
+                Some(name) => format!("write '{GATEWAY_SUBNET}' instead of '{name}'"),
+                None => format!("add '{GATEWAY_SUBNET}: {{ addressPrefix: … }}' of /27 to its subnets"),
+            });
         return;
     };
     for other in topology.gateways_in(gateway.vnet) {
@@ -294,6 +295,14 @@ fn gateway_subnet(topology: &Topology, vnet: VnetIndex) -> Option<&Subnet> {
     subnets
         .find(|subnet| topology.subnets[subnet.0].name == GATEWAY_SUBNET)
         .map(|subnet| &topology.subnets[subnet.0])
+}
+
+/// A subnet that was meant to be the gateway's; names of other subnets match without regard to case.
+fn subnet_in_other_case(topology: &Topology, vnet: VnetIndex) -> Option<&str> {
+    let subnets = topology.vnets[vnet.0].subnets.iter();
+    subnets
+        .map(|subnet| topology.subnets[subnet.0].name.as_str())
+        .find(|name| name.eq_ignore_ascii_case(GATEWAY_SUBNET))
 }
 
 fn sites(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
