@@ -53,7 +53,7 @@ drop_reasons! {
     /// route
     NoGateway: "the route leads to a gateway that does not exist",
     /// route, LB-07
-    NoBackend: "no healthy backend behind the load balancer",
+    NoBackend: "the load balancer has no rule for this port, or no healthy backend for it",
     /// admit, PEER-20
     PeeringAccessOff: "allowVirtualNetworkAccess is off on one side of the peering, or it does not join the subnet",
     /// admit, PEER-21

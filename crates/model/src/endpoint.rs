@@ -23,6 +23,9 @@ impl fmt::Display for UnknownEndpoint {
         write!(out, "the lab has no VM, NIC or address '{}'", shown(&self.word))?;
         match &self.suggestion {
             Some(name) => write!(out, "; did you mean '{name}'?"),
+            None if self.word.eq_ignore_ascii_case(INTERNET) => {
+                out.write_str("; give it one with `internet: { addresses: [198.51.100.7] }`")
+            }
             None => Ok(()),
         }
     }
