@@ -123,8 +123,32 @@ fn object_rows(object: &ObjectChange) -> Vec<Vec<Cell>> {
     };
     let properties = object.properties.iter();
     properties
-        .map(|property| row(&property.name, value(&property.before), value(&property.after)))
+        .map(|property| {
+            let [before, after] = where_they_differ(&value(&property.before), &value(&property.after));
+            row(&property.name, before, after)
+        })
         .collect()
+}
+
+/// Two values as one row can show them: long ones from a little before their first difference. JSON has them whole.
+fn where_they_differ(before: &str, after: &str) -> [String; 2] {
+    const LONGEST: usize = 60; // two of them and the columns before fit a wide terminal
+    const KNOWN: usize = 12; // characters in common, to see where it is
+    let common = before
+        .chars()
+        .zip(after.chars())
+        .take_while(|(b, a)| b == a)
+        .count();
+    [before, after].map(|text| {
+        let length = text.chars().count();
+        if length <= LONGEST {
+            return text.to_owned();
+        }
+        let start = common.saturating_sub(KNOWN).min(length - LONGEST);
+        let shown: String = text.chars().skip(start).take(LONGEST).collect();
+        let mark = |cut: bool| if cut { "…" } else { "" };
+        format!("{}{shown}{}", mark(start > 0), mark(start + LONGEST < length))
+    })
 }
 
 fn flow_row(flow: &FlowChange) -> Vec<Cell> {
@@ -132,7 +156,11 @@ fn flow_row(flow: &FlowChange) -> Vec<Cell> {
         Origin::Flow => "flow",
         Origin::Test => "test",
     };
-    let name = format!("{} -> {} {} {}", flow.from, flow.to, flow.protocol, flow.port);
+    let port = match flow.port {
+        0 => String::new(), // ICMP has none
+        port => format!(" {port}"),
+    };
+    let name = format!("{} -> {} {}{port}", flow.from, flow.to, flow.protocol);
     vec![
         Cell::new(Tone::Notice, "Reroute"),
         origin.into(),
@@ -151,8 +179,31 @@ fn fate(fate: &Fate) -> Cell {
     };
     let reason = fate.reason.as_deref().unwrap_or_default();
     let mut text = format!("{} {reason}", fate.verdict).trim_end().to_owned();
-    if !fate.path.is_empty() {
-        text = format!("{text} by {}", fate.path.join(" "));
+    // What a packet enters and leaves is named twice.
+    let mut path: Vec<&str> = fate.path.iter().map(String::as_str).collect();
+    path.dedup();
+    if !path.is_empty() {
+        text = format!("{text} by {}", path.join(" "));
     }
     Cell::new(tone, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::where_they_differ;
+
+    #[test]
+    fn long_values_are_shown_where_they_differ() {
+        assert_eq!(where_they_differ("true", "false"), ["true", "false"]);
+        let long = |middle: &str| format!("{}{middle}{}", "a".repeat(100), "z".repeat(100));
+        let [before, after] = where_they_differ(&long("old"), &long("new"));
+        assert!(
+            before.starts_with("…aaaaaaaaaaaaoldzzz") && before.ends_with("z…"),
+            "{before}"
+        );
+        assert!(after.starts_with("…aaaaaaaaaaaanewzzz"), "{after}");
+        let [before, after] = where_they_differ(&"é".repeat(70), &"é".repeat(61));
+        assert_eq!(before.chars().count(), 1 + 60, "{before}");
+        assert_eq!(after, format!("…{}", "é".repeat(60)));
+    }
 }
