@@ -70,14 +70,14 @@ pub(crate) enum Command {
     /// List the running labs, and remove what dead ones left behind.
     #[command(after_help = "Example:\n  peerlane list -o json")]
     List,
-    /// Run a program in a VM's (or VNet port's) namespace; its exit code is passed on.
+    /// Run a program in the namespace of a VM (or of a site, VNet port or `internet`); its exit code is passed on.
     ///
     /// Failures of peerlane itself are 125, a program that cannot be run 126, one that is not found 127, and one ended
     /// by signal n gives 128+n.
     #[command(after_help = "Examples:\n  peerlane exec client -- ping -c 3 10.2.0.4\n  \
                             peerlane exec --lab hub-spoke web -- ip route")]
     Exec(ExecArgs),
-    /// Open a shell in a VM's (or VNet port's) namespace.
+    /// Open a shell in the namespace of a VM (or of a site, VNet port or `internet`).
     #[command(after_help = "Example:\n  peerlane shell web")]
     Shell(ShellArgs),
     /// Show the effective routes of a network interface.
@@ -267,7 +267,7 @@ pub(crate) struct ExecArgs {
     /// The running lab; may be left out when exactly one runs.
     #[arg(long)]
     pub(crate) lab: Option<String>,
-    /// A VM, or a VNet with a port of its own.
+    /// A VM, a site on premises, a VNet with a port of its own, a gateway with BGP, or `internet`.
     pub(crate) vm: String,
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -279,7 +279,7 @@ pub(crate) struct ShellArgs {
     /// The running lab; may be left out when exactly one runs.
     #[arg(long)]
     pub(crate) lab: Option<String>,
-    /// A VM, or a VNet with a port of its own.
+    /// A VM, a site on premises, a VNet with a port of its own, a gateway with BGP, or `internet`.
     pub(crate) vm: String,
 }
 

@@ -131,8 +131,11 @@ pub(crate) fn source(argument: &str) -> Result<Source, Failure> {
         });
     }
     let path = model::find_lab_file(Path::new(argument)).map_err(|error| {
-        Failure::not_found(error)
-            .help("a lab file ends in .vnet.yaml; `peerlane list` names the running labs")
+        let failure = Failure::not_found(error);
+        if Path::new(argument).is_dir() {
+            return failure;
+        }
+        failure.help("a lab file ends in .vnet.yaml; `peerlane list` names the running labs")
     })?;
     Ok(Source::Path(path))
 }
@@ -175,7 +178,9 @@ pub(crate) fn running(reference: &LabRef) -> Result<Listed, Failure> {
         None if labs.is_empty() => {
             Err(Failure::not_found("no lab is running").help("name a lab file, or bring one up with `peerlane up FILE`"))
         }
-        None => Err(Failure::usage("several labs are running").help(format_args!("name one of them: {names}"))),
+        None => {
+            Err(Failure::usage(format_args!("several labs are running: {names}")).help("name one of them"))
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct NextHopArgs {
     /// An address of the network interface.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) source_ip: IpAddr,
+    /// Where the packet goes.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) dest_ip: IpAddr,
 }

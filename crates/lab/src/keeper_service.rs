@@ -276,7 +276,7 @@ impl Service {
                 let namespace = self
                     .namespaces
                     .get(&key(name))
-                    .ok_or_else(|| no_namespace(name))?;
+                    .ok_or_else(|| self.no_such_namespace(name))?;
                 Ok((Reply::Done, vec![namespace.network.as_fd()]))
             }
             Request::Tun { namespace, interface } => {
@@ -291,6 +291,19 @@ impl Service {
             }
             _ => Err(Reply::Refused("not a question".to_owned())),
         }
+    }
+
+    /// Says what there is instead; the one who asks typed the name.
+    fn no_such_namespace(&self, name: &str) -> Reply {
+        const MOST_NAMED: usize = 12; // a lab may have thousands
+        let mut held: Vec<&str> = self.namespaces.values().map(|held| held.name.as_str()).collect();
+        held.sort_unstable();
+        let more = if held.len() > MOST_NAMED { ", …" } else { "" };
+        held.truncate(MOST_NAMED);
+        Reply::NotFound(format!(
+            "the lab has no namespace {name}; it has {}{more}",
+            held.join(", ")
+        ))
     }
 
     fn hold_namespace(&mut self, name: &str, descriptors: Vec<OwnedFd>) -> std::result::Result<(), Reply> {

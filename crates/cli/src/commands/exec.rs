@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use lab::{Error, Keeper, RunDir};
 
 use crate::args::{ExecArgs, ShellArgs};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, exit};
 use crate::lab_ref::{LabRef, running};
 
 /// Runs a program. Must be called before any thread starts.
@@ -25,7 +25,11 @@ pub(crate) fn shell(args: &ShellArgs) -> Outcome {
 }
 
 fn enter(lab: Option<&str>, vm: &str, command: &[OsString]) -> Outcome {
-    let listed = running(&LabRef::parse(lab))?;
+    let listed = running(&LabRef::parse(lab)).map_err(|failure| match failure.code {
+        // Elsewhere the lab is the first argument.
+        exit::USAGE => failure.help("name one of them with `--lab NAME`, before the VM"),
+        _ => failure,
+    })?;
     let run_dir = RunDir::open(&listed.name).map_err(refused)?;
     let namespaces = Keeper::connect(&run_dir)
         .and_then(|mut keeper| keeper.namespaces(vm))

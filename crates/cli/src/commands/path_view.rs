@@ -175,7 +175,7 @@ fn decisions(hop: &Hop, palette: Palette) -> Vec<String> {
         let by_state = hop.rule.as_deref() == Some("state");
         lines.push(match (by_state, &hop.node) {
             (true, _) => format!("{} passed by state", palette.paint(Tone::Good, "✔")),
-            (false, Some(_)) => palette.paint(Tone::Faint, "· no NSG where no NIC is"),
+            (false, Some(_)) => palette.paint(Tone::Faint, "· no NSG (not a NIC)"),
             (false, None) => palette.paint(Tone::Faint, "· no NSG"),
         });
     }

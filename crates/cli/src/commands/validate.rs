@@ -1,5 +1,7 @@
 //! `validate`: all errors of a lab file at once.
 
+use model::topology::Topology;
+
 use crate::args::FileArg;
 use crate::diagnostics::{self, Validation};
 use crate::failure::{Outcome, exit};
@@ -17,15 +19,10 @@ pub(crate) fn validate(args: &FileArg, output: Output) -> Outcome {
             };
             output.show(&valid, |palette| View {
                 text: Some(format!(
-                    "{} {}: {} VNets, {} subnets, {} peerings, {} NICs, {} VMs, {} tests",
+                    "{} {}: {}",
                     palette.paint(Tone::Good, "valid"),
                     loaded.file,
-                    topology.vnets.len(),
-                    topology.subnets.len(),
-                    topology.peerings.len(),
-                    topology.nics.len(),
-                    topology.vms.len(),
-                    topology.tests.len(),
+                    inventory(topology),
                 )),
                 ..View::default()
             })?;
@@ -53,4 +50,26 @@ pub(crate) fn validate(args: &FileArg, output: Output) -> Outcome {
             Ok(exit::FAILURE)
         }
     }
+}
+
+/// How many of each there are, as far as there are any: `2 VNets, 1 subnet`.
+fn inventory(topology: &Topology) -> String {
+    let counts = [
+        (topology.vnets.len(), "VNet"),
+        (topology.subnets.len(), "subnet"),
+        (topology.peerings.len(), "peering"),
+        (topology.nics.len(), "NIC"),
+        (topology.vms.len(), "VM"),
+        (topology.gateways.len(), "gateway"),
+        (topology.sites.len(), "site"),
+        (topology.connections.len(), "connection"),
+        (topology.load_balancers.len(), "load balancer"),
+        (topology.tests.len(), "test"),
+    ];
+    let some: Vec<String> = counts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
+        .collect();
+    some.join(", ")
 }
