@@ -31,8 +31,8 @@ pub(crate) struct Traveller {
     length: u32,
 }
 
-/// Memory that a line keeps when nothing is under way on it.
-const KEPT_BYTES: usize = 1 << 20;
+/// Memory that a line keeps when nothing is under way on it: a thousand lines keep some tens of megabytes.
+const KEPT_BYTES: usize = 1 << 15;
 
 #[derive(Debug, Default)]
 struct Queue {
