@@ -16,9 +16,10 @@ const CRATE_GRAPH: &[(&str, &[&str])] = &[
     ("peerlane-port", &["packet"]),
     ("peerlane-control", &["engine", "model", "packet"]),
     ("peerlane-lab", &["model"]),
+    ("peerlane-arm", &["control", "model"]),
     (
         "peerlane-daemon",
-        &["control", "engine", "lab", "model", "packet", "port"],
+        &["arm", "control", "engine", "lab", "model", "packet", "port"],
     ),
     (
         "peerlane",
