@@ -1,14 +1,14 @@
 //! Packets under way: what has left its sender and is not yet at its receiver.
 //!
 //! Packets on one line arrive in the order they left, so a line is a queue, and only the heads of the queues have to be
-//! kept in order of time. Bytes are copied into the line's own memory, which is kept for the next packets.
+//! kept in order of time.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::io::Read;
+use std::collections::{BinaryHeap, HashMap};
 
 use packet::{Packet, VnetHeader};
 
+use crate::fifo::{Fifo, Pool};
 use crate::snapshot::{NicId, PeeringId, PortId};
 
 /// What a packet travels on. Who waits at a cap keeps nobody waiting who shares the distance behind it.
@@ -31,13 +31,15 @@ pub(crate) struct Traveller {
     length: u32,
 }
 
-/// Memory that a line keeps when nothing is under way on it: a thousand lines keep some tens of megabytes.
-const KEPT_BYTES: usize = 1 << 15;
+/// Bytes of a block, and of a block of travellers about: a line in use holds two to four blocks more than it needs.
+const BLOCK_BYTES: usize = 1 << 14;
+/// Blocks of either kind that are kept when nothing is under way: 4 MiB, so that a busy link asks for memory seldom.
+const KEPT_BLOCKS: usize = 128;
 
 #[derive(Debug, Default)]
 struct Queue {
-    travellers: VecDeque<Traveller>,
-    bytes: VecDeque<u8>,
+    travellers: Fifo<Traveller>,
+    bytes: Fifo<u8>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct Backbone {
     /// The head of every queue that has one.
     heads: BinaryHeap<Reverse<(u64, Line)>>,
     busy_until_ns: HashMap<NicId, u64>,
+    travellers: Pool<Traveller>,
+    bytes: Pool<u8>,
     used_bytes: u64,
     capacity_bytes: u64,
 }
@@ -60,6 +64,8 @@ impl Backbone {
             queues: HashMap::new(),
             heads: BinaryHeap::new(),
             busy_until_ns: HashMap::new(),
+            travellers: Pool::new(BLOCK_BYTES / size_of::<Traveller>(), KEPT_BLOCKS),
+            bytes: Pool::new(BLOCK_BYTES, KEPT_BLOCKS),
             used_bytes: 0,
             capacity_bytes,
         }
@@ -84,20 +90,21 @@ impl Backbone {
         }
         self.used_bytes += size;
         let queue = self.queues.entry(line).or_default();
-        let last = queue.travellers.back().map_or(0, |last| last.arrives_ns);
+        let last = queue.travellers.last().map_or(0, |last| last.arrives_ns);
         let arrives_ns = arrives_ns.max(last);
         if queue.travellers.is_empty() {
             self.heads.push(Reverse((arrives_ns, line)));
         }
-        queue.travellers.push_back(Traveller {
+        let traveller = Traveller {
             arrives_ns,
             port,
             nic,
             fragment,
             vnet: packet.vnet,
             length: u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX),
-        });
-        queue.bytes.extend(packet.bytes());
+        };
+        queue.travellers.push(&mut self.travellers, &[traveller]);
+        queue.bytes.push(&mut self.bytes, packet.bytes());
         Ok(())
     }
 
@@ -113,19 +120,17 @@ impl Backbone {
         }
         let Reverse((_, line)) = self.heads.pop()?;
         let queue = self.queues.get_mut(&line)?;
-        let traveller = queue.travellers.pop_front()?;
+        let traveller = queue.travellers.pop(&mut self.travellers)?;
         let length = traveller.length as usize;
         // The queue has as many bytes as its travellers say.
-        let _ = queue.bytes.read_exact(&mut packet.space_mut()[..length]);
+        queue
+            .bytes
+            .take(&mut self.bytes, &mut packet.space_mut()[..length]);
         packet.set_length(length);
         packet.vnet = traveller.vnet;
         self.used_bytes -= size_of::<Traveller>() as u64 + length as u64;
-        match queue.travellers.front() {
-            Some(next) => self.heads.push(Reverse((next.arrives_ns, line))),
-            None => {
-                queue.bytes.shrink_to(KEPT_BYTES);
-                queue.travellers.shrink_to(KEPT_BYTES / size_of::<Traveller>());
-            }
+        if let Some(next) = queue.travellers.first() {
+            self.heads.push(Reverse((next.arrives_ns, line)));
         }
         Some(traveller)
     }

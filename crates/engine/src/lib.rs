@@ -7,6 +7,7 @@ mod classes;
 pub mod classify;
 mod errors;
 pub mod fib;
+mod fifo;
 pub mod filter;
 mod flow;
 pub mod flow_log;
