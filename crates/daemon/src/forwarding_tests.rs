@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use control::Generation;
-use engine::WorkerOptions;
 use lab::{LabSpec, Namespace};
 
 use crate::api::{LabFile, ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
@@ -16,7 +15,7 @@ use crate::probe;
 use crate::publish::Published;
 use crate::running::{Current, Lab};
 use crate::up::Io;
-use crate::worker::Workers;
+use crate::worker::{Settings, Workers};
 
 const TWO_VNETS: &str = r#"
 apiVersion: peerlane/v1
@@ -68,7 +67,7 @@ fn bring_up(text: &str, io: Io, workers: usize) -> Arc<Lab> {
     let generation = Generation::first(Arc::new(topology), compiled);
     let published = Arc::new(Published::new(workers));
     published.publish(Arc::clone(&generation.snapshot));
-    let workers = Workers::start(opened.queues, WorkerOptions::default(), &published).unwrap();
+    let workers = Workers::start(opened.queues, Settings::default(), &published).unwrap();
     let file = LabFile {
         file: String::from("test"),
         text: text.to_owned(),

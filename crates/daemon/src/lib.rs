@@ -26,6 +26,7 @@ mod running;
 mod server;
 mod speakers;
 pub mod up;
+mod waiting;
 mod worker;
 
 pub use bird::{REMEDY as BIRD_REMEDY, program as bird_program};
@@ -33,3 +34,4 @@ pub use client::{Client, ClientError};
 pub use labs::{Listed, down, list};
 pub use process::main;
 pub use up::{Io, PrivateLab, Running, UpError, UpErrorKind, UpOptions, up, up_private};
+pub use waiting::Waiting;

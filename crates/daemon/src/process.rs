@@ -27,7 +27,8 @@ use crate::publish::Published;
 use crate::running::{self, Current, Lab};
 use crate::server::{self, Server, Stop};
 use crate::up::{Io, Readiness, Running, UpError, UpOptions};
-use crate::worker::Workers;
+use crate::waiting::Waiting;
+use crate::worker::{Settings, Workers};
 use crate::{bgp, declared, labs, log};
 
 /// The control socket in the run directory.
@@ -57,6 +58,8 @@ pub(crate) struct Orders {
     text: String,
     io: Io,
     workers: usize,
+    waiting: Waiting,
+    under_way_bytes: u64,
     mode: Mode,
 }
 
@@ -76,6 +79,8 @@ impl Orders {
             text: options.text.clone(),
             io: options.io,
             workers: options.workers,
+            waiting: options.waiting,
+            under_way_bytes: options.under_way_bytes,
             mode,
         }
     }
@@ -251,8 +256,15 @@ async fn forward(
     // Nobody has answered a probe yet.
     Health::default().fill(&generation);
     published.publish(Arc::clone(&generation.snapshot));
-    let workers = Workers::start(queues, WorkerOptions::default(), &published)
-        .map_err(|error| cannot("start the workers", &error))?;
+    let settings = Settings {
+        engine: WorkerOptions {
+            under_way_bytes: orders.under_way_bytes,
+            ..WorkerOptions::default()
+        },
+        waiting: orders.waiting,
+    };
+    let workers =
+        Workers::start(queues, settings, &published).map_err(|error| cannot("start the workers", &error))?;
     workers.wake();
     if !published.retired(FIRST_GENERATION, WORKERS_START) {
         return Err(UpError::failed("the workers do not begin to forward"));

@@ -11,6 +11,7 @@ use model::topology::PortNamespace;
 use serde::{Deserialize, Serialize};
 
 use crate::process::{self, Mode, Orders};
+use crate::waiting::Waiting;
 
 /// How packets are read from the TUNs.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
@@ -36,6 +37,9 @@ pub struct UpOptions {
     pub io: Io,
     /// Threads that forward; only 1 is possible at present.
     pub workers: usize,
+    pub waiting: Waiting,
+    /// Bytes that may be under way, on links and at the caps of VMs, for each worker.
+    pub under_way_bytes: u64,
     /// `up --allow-host`: a VNet port may stand in the caller's namespace.
     pub allow_host: bool,
 }

@@ -15,10 +15,11 @@ use packet::{Burst, Packet};
 use port::{Queue, WriteError};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
 use crate::publish::Published;
+use crate::waiting::{Pause, Waiting};
 
 /// Packets read from one port before the next has its turn: enough to share the cost of a burst, few enough that
 /// 64 buffers of 64 KiB stay within a core's cache share and that a busy port does not make the others wait.
@@ -64,6 +65,13 @@ pub(crate) struct Handle {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// How workers are to work.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) engine: WorkerOptions,
+    pub(crate) waiting: Waiting,
+}
+
 /// All workers of a lab. They stop when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -87,6 +95,7 @@ struct Worker {
     mail: crossbeam::channel::Receiver<Ask>,
     burst: Burst,
     verdicts: Vec<Verdict>,
+    pause: Pause,
 }
 
 impl Workers {
@@ -96,7 +105,7 @@ impl Workers {
     /// The kernel has no more threads or descriptors; nothing runs then.
     pub(crate) fn start(
         queues: Vec<Vec<Queue>>,
-        options: WorkerOptions,
+        settings: Settings,
         published: &Arc<Published>,
     ) -> io::Result<Self> {
         let mut workers = Self {
@@ -105,7 +114,7 @@ impl Workers {
         for (number, queues) in queues.into_iter().enumerate() {
             let (sender, receiver) = crossbeam::channel::unbounded();
             let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-            let worker = Worker::new(number, queues, options, published, &wake, receiver)?;
+            let worker = Worker::new(number, queues, settings, published, &wake, receiver)?;
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || worker.run())?;
@@ -221,7 +230,7 @@ impl Worker {
     fn new(
         number: usize,
         queues: Vec<Queue>,
-        options: WorkerOptions,
+        settings: Settings,
         published: &Arc<Published>,
         wake: &Arc<OwnedFd>,
         mail: crossbeam::channel::Receiver<Ask>,
@@ -237,7 +246,7 @@ impl Worker {
         }
         Ok(Self {
             number,
-            engine: engine::Worker::new(options, unguessable()),
+            engine: engine::Worker::new(settings.engine, unguessable()),
             published: Arc::clone(published),
             ports: queues.into_iter().map(Slot::new).collect(),
             epoll,
@@ -245,6 +254,7 @@ impl Worker {
             mail,
             burst: Burst::new(BURST),
             verdicts: Vec::with_capacity(BURST),
+            pause: Pause::new(settings.waiting),
         })
     }
 
@@ -259,7 +269,7 @@ impl Worker {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
-            let timeout = self.engine.next_arrival_ns().map(until);
+            let timeout = self.pause.begin(self.engine.next_arrival_ns(), monotonic_ns);
             let waited = epoll::wait(
                 &self.epoll,
                 rustix::buffer::spare_capacity(&mut events),
@@ -272,6 +282,7 @@ impl Worker {
                     return;
                 }
             }
+            self.pause.end(events.is_empty(), monotonic_ns);
             for event in &events {
                 match event.data.u64() {
                     MAIL => {
@@ -289,14 +300,14 @@ impl Worker {
 
     /// Writes what was under way and is there by now.
     fn arrive(&mut self) {
-        while self
-            .engine
-            .next_arrival_ns()
-            .is_some_and(|arrives_ns| arrives_ns <= monotonic_ns())
-        {
+        while let Some(due_ns) = self.engine.next_arrival_ns() {
             let now_ns = monotonic_ns();
+            if due_ns > now_ns {
+                return;
+            }
             self.engine.arrive(now_ns, &mut self.burst, &mut self.verdicts);
             self.transmit(now_ns);
+            self.engine.delivered(monotonic_ns());
         }
     }
 
@@ -464,15 +475,6 @@ impl Slot {
             alive: false,
             ..Self::new(Queue::Null)
         }
-    }
-}
-
-/// From now to a moment of the engine's clock.
-fn until(moment_ns: u64) -> Timespec {
-    let left = std::time::Duration::from_nanos(moment_ns.saturating_sub(monotonic_ns()));
-    Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
     }
 }
 

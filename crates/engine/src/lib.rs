@@ -5,6 +5,7 @@ mod backbone;
 pub mod balance;
 mod classes;
 pub mod classify;
+mod delay_error;
 mod errors;
 pub mod fib;
 mod fifo;
@@ -27,6 +28,7 @@ pub mod table;
 pub mod worker;
 
 pub use classify::Sender;
+pub use delay_error::DelayError;
 pub use reason::DropReason;
 pub use rewrite::Rewrite;
 pub use route::{Hop, Routed};

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use packet::FlowKey;
 
+use crate::delay_error::DelayError;
 use crate::reason::DropReason;
 use crate::snapshot::{NicId, PeeringId, Snapshot};
 
@@ -21,6 +22,8 @@ pub struct Stats {
     /// Entries of the flow table in use, and the most there can be.
     pub flows: u32,
     pub flow_capacity: u32,
+    /// Of everything that was under way.
+    pub delay_error: DelayError,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +101,7 @@ pub(crate) struct Counters {
     /// By reason, row by row: row 0 is nobody's, row n + 1 that of NIC n.
     drops: Vec<[Count; DropReason::ALL.len()]>,
     recent: VecDeque<RecentDrop>,
+    pub(crate) delay_error: DelayError,
 }
 
 impl Counters {
@@ -107,6 +111,7 @@ impl Counters {
             peerings: Vec::new(),
             drops: Vec::new(),
             recent: VecDeque::with_capacity(RECENT),
+            delay_error: DelayError::default(),
         }
     }
 
@@ -206,6 +211,7 @@ impl Counters {
             peerings: self.peerings.clone(),
             drops,
             recent_drops: self.recent.iter().copied().collect(),
+            delay_error: self.delay_error.clone(),
             ..Stats::default()
         }
     }

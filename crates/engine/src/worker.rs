@@ -61,6 +61,8 @@ pub struct Worker {
     /// What was read of the burst processed last.
     read: Vec<Read>,
     verdicts: Vec<Verdict>,
+    /// When each packet of the last [`Worker::arrive`] was due.
+    due_ns: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Worker {
             flow_capacity,
             read: Vec::new(),
             verdicts: Vec::new(),
+            due_ns: Vec::new(),
         }
     }
 
@@ -142,10 +145,12 @@ impl Worker {
     }
 
     /// Fills `burst` with packets that were under way and have arrived by now, as [`Worker::process`] would leave them.
+    /// [`Worker::delivered`] says when they were written.
     pub fn arrive(&mut self, now_ns: u64, burst: &mut Burst, verdicts: &mut Vec<Verdict>) {
         burst.clear();
         verdicts.clear();
         self.read.clear();
+        self.due_ns.clear();
         while let Some(packet) = burst.vacant_mut() {
             let Some(traveller) = self.state.backbone.arrive(now_ns, packet) else {
                 break;
@@ -168,9 +173,17 @@ impl Worker {
                 nic: traveller.nic,
                 fragment: traveller.fragment,
             });
+            self.due_ns.push(traveller.arrives_ns);
             burst.length += 1;
         }
         self.verdicts.clone_from(verdicts);
+    }
+
+    /// Counts how late the packets of the last [`Worker::arrive`] were, all of which had been written by `now_ns`.
+    pub fn delivered(&mut self, now_ns: u64) {
+        for due_ns in self.due_ns.drain(..) {
+            self.counters.delay_error.record(now_ns.saturating_sub(due_ns));
+        }
     }
 
     /// ICMP errors about packets of the burst processed last, to be written to the port it came from. They are the

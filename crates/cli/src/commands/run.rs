@@ -1,6 +1,7 @@
 //! `up`, `down`, `list`: labs that run.
 
-use daemon::{Running, UpOptions};
+use daemon::{Running, UpOptions, Waiting};
+use engine::WorkerOptions;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -51,6 +52,8 @@ pub(crate) fn options(lab: Lab, io: Io) -> UpOptions {
             Io::Plain => daemon::Io::Plain,
         },
         workers: WORKERS,
+        waiting: Waiting::Sleep,
+        under_way_bytes: WorkerOptions::default().under_way_bytes,
         allow_host: false,
     }
 }
@@ -61,6 +64,8 @@ pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
     let options = UpOptions {
         detach: args.detach,
         allow_host: args.allow_host,
+        waiting: if args.spin { Waiting::Spin } else { Waiting::Sleep },
+        under_way_bytes: args.link_memory,
         ..options(lab, args.io.io)
     };
     let announce = |running: &Running| {
