@@ -158,11 +158,7 @@ impl FlowLogs {
                 });
                 Waiting {
                     log: log.clone(),
-                    resource_id: resource_id(
-                        subscription,
-                        &topology.resource_group,
-                        &format!("networkSecurityGroups/{nsg}"),
-                    ),
+                    resource_id: resource_id(topology, subscription, &format!("networkSecurityGroups/{nsg}")),
                     mac: format!("02{:010X}", event.nic.0),
                     batch: Batch::default(),
                 }

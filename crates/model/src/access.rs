@@ -86,7 +86,7 @@ pub(crate) fn declared_vnet(config: &Config, key: &str, declared: Option<&Vnet>)
     };
     Resource {
         subscription: subscription_id(config, declared.and_then(|it| it.subscription.as_deref())),
-        group: group_of(config, key).to_owned(),
+        group: group_of(config, "virtualNetworks", key).to_owned(),
         path: format!("Microsoft.{provider}/virtualNetworks/{}", name_of(key)),
     }
 }
@@ -101,7 +101,7 @@ pub fn object(config: &Config, kind: &str, key: &str) -> Resource {
     };
     Resource {
         subscription: subscription_id(config, None),
-        group: group_of(config, key).to_owned(),
+        group: group_of(config, kind, key).to_owned(),
         path: format!("Microsoft.{provider}/{kind}/{}", name_of(key)),
     }
 }
@@ -210,10 +210,12 @@ pub(crate) fn scope(config: &Config, text: &str) -> Option<Held> {
         )));
     }
     let keys = config.vnets.keys().chain(config.route_tables.keys());
-    let mut keys = keys.chain(config.network_security_groups.keys());
-    if keys.any(|key| group_of(config, key).to_lowercase() == lower)
-        || group_of(config, "").to_lowercase() == lower
-    {
+    let keys = keys.chain(config.network_security_groups.keys());
+    let mut groups = keys
+        .chain(config.resources.keys())
+        .map(|key| key.split_once('/').map_or("", |(group, _)| group));
+    let lab = config.resource_group.as_deref().unwrap_or(&config.name);
+    if groups.any(|group| group.to_lowercase() == lower) || lab.to_lowercase() == lower {
         return Some(Held::Group(lower));
     }
     let resource = if value(&config.vnets, text).is_some() {

@@ -3,6 +3,7 @@
 mod flow_logs;
 mod gateways;
 mod load_balancers;
+mod resources;
 mod routes;
 mod security_admin;
 mod tag_file;
@@ -21,6 +22,7 @@ pub use load_balancers::{
     BalancedProtocol, BalancingRule, Frontend, HealthProbe, HealthProtocol, LoadBalancer, LoadBalancerSku,
     LoadDistribution,
 };
+pub use resources::StoredResource;
 pub use routes::{DisablePeeringRoute, NextHopType, NextHops, Route, RouteTable};
 pub use security_admin::{
     AddressPrefixItem, AddressPrefixType, AdminAccess, AdminProtocol, AdminRule, AdminRuleCollection,
@@ -77,6 +79,9 @@ object! {
         network_interfaces: IndexMap<String, Nic> = "networkInterfaces",
         /// A namespace with public test addresses.
         internet: Option<Internet> = "internet",
+        /// What management clients said of resources beside what the lab does with them: by GROUP, or by
+        /// GROUP/PROVIDER/TYPE/NAME, which also says the resource group of an object.
+        resources: IndexMap<String, StoredResource> = "resources",
         /// Seed of everything random.
         seed: Option<u64> = "seed",
         /// What must hold.
@@ -356,6 +361,8 @@ object! {
     Nic {
         /// VNET/SUBNET.
         subnet: String = "subnet",
+        /// It waits for a VM: it holds its addresses and carries nothing, and its VNet needs no 'tun'.
+        detached: Option<bool> = "detached",
         /// Its address.
         private_ip_address: Option<Address> = "privateIPAddress",
         /// Its addresses; the lowest free, one of each family, when absent.

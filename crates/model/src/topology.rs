@@ -1,6 +1,7 @@
 //! The checked model: every reference resolved to an index, every address given, nothing left to refuse.
 
 mod gateways;
+mod groups;
 mod load_balancers;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 pub use gateways::{Connection, Far, Gateway, GatewayKind, LearnedRoute, Site};
+pub use groups::Groups;
 pub use load_balancers::{
     BackendPool, BalancedProtocol, BalancingRule, Frontend, HealthProbe, HealthProtocol, LoadBalancer,
     LoadBalancerSku, LoadDistribution,
@@ -62,6 +64,8 @@ pub struct Topology {
     pub name: String,
     /// Resource group of the objects; the lab's name unless given.
     pub resource_group: String,
+    /// Which objects are in another group.
+    pub groups: Groups,
     pub profile: Profile,
     pub settings: Settings,
     pub vnets: Vec<Vnet>,
@@ -79,6 +83,8 @@ pub struct Topology {
     pub service_tags: ServiceTags,
     /// NICs of VMs first, in VM order, then `networkInterfaces`.
     pub nics: Vec<Nic>,
+    /// Those that wait for a VM: they hold their addresses, and no packet can reach them.
+    pub detached_nics: Vec<Nic>,
     pub vms: Vec<Vm>,
     pub load_balancers: Vec<LoadBalancer>,
     pub gateways: Vec<Gateway>,

@@ -73,7 +73,7 @@ pub fn target(topology: &Topology, name: &str) -> Result<NicIndex, Refusal> {
 fn resource_id(topology: &Topology, vnet: VnetIndex, path: &str) -> String {
     let subscription = &topology.vnets[vnet.0].subscription;
     let (provider, path) = path.split_once('/').unwrap_or((path, ""));
-    let (group, path) = group_and_path(&topology.resource_group, path);
+    let (group, path) = group_and_path(topology, path);
     format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/{provider}/{path}")
 }
 

@@ -109,6 +109,16 @@ fn objects(lab: Declared<'_>) -> Objects {
             add(kind, name, properties);
         }
     }
+    // More about an object of the lab, or an object of its own.
+    for (key, value) in entries(sections.remove("resources")) {
+        let (kind, name) = stored(&key);
+        let known = objects.entry((kind.clone(), name.to_lowercase()));
+        let (_, properties) = known.or_insert_with(|| (name, Map::new()));
+        properties.extend(object(value));
+    }
+    let mut add = |kind: &str, name: String, properties: Map<String, Value>| {
+        objects.insert((kind.to_owned(), name.to_lowercase()), (name, properties));
+    };
     for row in present::peerings(lab.topology) {
         let name = format!("{}/{}", row.from, row.name);
         let mut properties = object(serde_json::to_value(&row).unwrap_or_default());
@@ -125,6 +135,20 @@ fn objects(lab: Declared<'_>) -> Objects {
     }
     add("Lab", lab.topology.name.clone(), sections);
     objects
+}
+
+/// Type and name of a key of `resources`.
+fn stored(key: &str) -> (String, String) {
+    let Some((_, path)) = key.split_once('/') else {
+        return ("Microsoft.Resources/resourceGroups".to_owned(), key.to_owned());
+    };
+    let mut parts = path.split('/');
+    let (mut kind, mut names) = (parts.next().unwrap_or_default().to_owned(), Vec::new());
+    while let (Some(of), Some(name)) = (parts.next(), parts.next()) {
+        kind = format!("{kind}/{of}");
+        names.push(name);
+    }
+    (kind, names.join("/"))
 }
 
 /// As they are, not as they were declared: an address may have been left out.

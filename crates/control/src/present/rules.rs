@@ -87,8 +87,7 @@ pub fn effective_nsgs(topology: &Topology, nic: NicIndex) -> EffectiveNsgs {
         // No rule that is shown depends on it.
         internet_by_default: true,
     };
-    let reference =
-        |kind_and_name: &str| reference(&vnet.subscription, &topology.resource_group, kind_and_name);
+    let reference = |kind_and_name: &str| reference(topology, &vnet.subscription, kind_and_name);
     let at_subnet = Association {
         network_interface: None,
         network_manager: None,
@@ -344,26 +343,27 @@ fn only(list: &[String]) -> Option<String> {
 
 /// The ARM id of a network resource, such as `networkSecurityGroups/web`.
 #[must_use]
-pub fn resource_id(subscription: &str, group: &str, kind_and_name: &str) -> String {
-    let (group, path) = group_and_path(group, kind_and_name);
+pub fn resource_id(topology: &Topology, subscription: &str, kind_and_name: &str) -> String {
+    let (group, path) = group_and_path(topology, kind_and_name);
     format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Network/{path}")
 }
 
 /// The resource group and the path in it. Paths are pairs of kind and name: an odd one begins with a key of the file that is
-/// `group/name`, which is in a group of its own. `lab`: the group of the others.
-pub(crate) fn group_and_path<'a>(lab: &'a str, path: &'a str) -> (&'a str, String) {
+/// `group/name`, which is in a group of its own.
+pub(crate) fn group_and_path(topology: &Topology, path: &str) -> (String, String) {
     let segments: Vec<&str> = path.split('/').collect();
     match segments.as_slice() {
         [kind, group, rest @ ..] if segments.len() % 2 == 1 && !rest.is_empty() => {
-            (group, format!("{kind}/{}", rest.join("/")))
+            ((*group).to_owned(), format!("{kind}/{}", rest.join("/")))
         }
-        _ => (lab, path.to_owned()),
+        [kind, name, ..] => (topology.groups.group(kind, name).to_owned(), path.to_owned()),
+        _ => (topology.resource_group.clone(), path.to_owned()),
     }
 }
 
-fn reference(subscription: &str, group: &str, kind_and_name: &str) -> Reference {
+fn reference(topology: &Topology, subscription: &str, kind_and_name: &str) -> Reference {
     Reference {
-        id: resource_id(subscription, group, kind_and_name),
-        resource_group: group_and_path(group, kind_and_name).0.to_owned(),
+        id: resource_id(topology, subscription, kind_and_name),
+        resource_group: group_and_path(topology, kind_and_name).0,
     }
 }

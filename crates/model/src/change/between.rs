@@ -54,12 +54,21 @@ pub fn between(old: &Config, new: &Config) -> Vec<Operation> {
     operations.extend(subnets_gone(&old, &new));
     operations.extend(gone(&old.vnets, &new.vnets).map(|name| Operation::DeleteVnet { name }));
     operations.extend(peerings_put(&old, &new));
+    operations.extend(
+        changed(&old.resources, &new.resources).map(|(key, it)| Operation::PutResource {
+            key,
+            resource: Box::new(it.clone()),
+        }),
+    );
     let tables = gone(&old.route_tables, &new.route_tables);
     operations.extend(tables.map(|name| Operation::DeleteRouteTable { name }));
     let nsgs = gone(&old.network_security_groups, &new.network_security_groups);
     operations.extend(nsgs.map(|name| Operation::DeleteNsg { name }));
     let asgs = gone(&old.application_security_groups, &new.application_security_groups);
     operations.extend(asgs.map(|name| Operation::DeleteAsg { name }));
+    // What is about objects goes with them.
+    let resources = gone(&old.resources, &new.resources);
+    operations.extend(resources.map(|key| Operation::DeleteResource { key }));
     operations
 }
 

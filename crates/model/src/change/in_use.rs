@@ -4,6 +4,7 @@ use super::Refusal;
 use super::section::{same, value};
 use crate::check::GATEWAY_SUBNET;
 use crate::config::Config;
+use crate::keys::automatic_nic;
 use crate::problems::join;
 
 /// `InUseRouteTableCannotBeDeleted` (ROUTE-10).
@@ -67,7 +68,9 @@ pub(super) fn in_subnet(config: &Config, vnet: &str, subnet: &str) -> Option<Str
         let listed = vm.nics.iter().enumerate().find(|(_, nic)| here(&nic.subnet));
         match (short, listed) {
             (Some(_), _) => Some(format!("{name}-nic")),
-            (None, Some((index, nic))) => Some(nic.name.clone().unwrap_or_else(|| automatic(name, index))),
+            (None, Some((index, nic))) => {
+                Some(nic.name.clone().unwrap_or_else(|| automatic_nic(name, index)))
+            }
             (None, None) => None,
         }
     });
@@ -92,15 +95,6 @@ pub(super) fn in_subnet(config: &Config, vnet: &str, subnet: &str) -> Option<Str
     vms.or_else(nics).or_else(balancers).or_else(gateways)
 }
 
-/// The name of a NIC that has none.
-fn automatic(vm: &str, index: usize) -> String {
-    if index == 0 {
-        format!("{vm}-nic")
-    } else {
-        format!("{vm}-nic{index}")
-    }
-}
-
 /// `InUseSubnetCannotBeDeleted` (VNET-09).
 pub(super) fn subnet(config: &Config, vnet: &str, subnet: &str) -> Result<(), Refusal> {
     let Some(user) = in_subnet(config, vnet, subnet) else {
@@ -121,9 +115,11 @@ pub(super) fn subnet(config: &Config, vnet: &str, subnet: &str) -> Result<(), Re
 pub(super) fn forget_tests(config: &mut Config, name: &str) {
     let mut gone = vec![name.to_owned()];
     if let Some(vm) = value(&config.vms, name) {
-        gone.push(automatic(name, 0));
+        gone.push(automatic_nic(name, 0));
         let listed = vm.nics.iter().enumerate();
-        gone.extend(listed.map(|(index, nic)| nic.name.clone().unwrap_or_else(|| automatic(name, index))));
+        gone.extend(
+            listed.map(|(index, nic)| nic.name.clone().unwrap_or_else(|| automatic_nic(name, index))),
+        );
     }
     let names = |word: &str| gone.iter().any(|name| same(word, name));
     config.tests.retain(|test| !names(&test.from) && !names(&test.to));

@@ -17,6 +17,7 @@ mod in_use;
 mod peerings;
 mod pin;
 mod refusal;
+mod resources;
 mod rights;
 mod section;
 mod vnets;
@@ -152,6 +153,14 @@ pub enum Operation {
     DeleteConnection {
         name: String,
     },
+    /// What a management client says of a resource beside what the lab does with it.
+    PutResource {
+        key: String,
+        resource: Box<config::StoredResource>,
+    },
+    DeleteResource {
+        key: String,
+    },
 }
 
 /// What operations lead to.
@@ -180,6 +189,7 @@ pub fn apply(config: &Config, operations: &[Operation], actor: Option<&str>) -> 
         rights::check(&next, operation, actor)?;
         step(&mut next, operation, actor)?;
     }
+    resources::sweep(&mut next);
     let topology = checked(&next)?;
     Ok(Changed {
         config: next,
@@ -222,6 +232,7 @@ pub fn converge(config: &Config, new: &Config) -> Result<Changed, Refusal> {
         gateways: old.gateways,
         sites: old.sites,
         connections: old.connections,
+        resources: old.resources,
         tests: Vec::new(),
         ..new.clone()
     };
@@ -251,6 +262,7 @@ fn checked(config: &Config) -> Result<Topology, Refusal> {
 /// One operation: only the rules about the way from one state to the next.
 fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Result<(), Refusal> {
     use Operation as Op;
+    resources::forget(config, operation);
     match operation {
         Op::PutVnet { name, vnet } => vnets::put(config, name, vnet),
         Op::DeleteVnet { name } => vnets::delete(config, name),
@@ -316,5 +328,7 @@ fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Resu
         Op::DeleteSite { name } => section::delete(&mut config.sites, "sites", name),
         Op::PutConnection { name, connection } => section::put(&mut config.connections, name, connection),
         Op::DeleteConnection { name } => section::delete(&mut config.connections, "connections", name),
+        Op::PutResource { key, resource } => section::put(&mut config.resources, key, resource),
+        Op::DeleteResource { key } => section::delete(&mut config.resources, "resources", key),
     }
 }

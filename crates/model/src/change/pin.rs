@@ -3,7 +3,7 @@
 use super::{Refusal, checked};
 use crate::config::{Address, Config, LoadBalancer, Nic, Vm, VmNic};
 use crate::keys::value;
-use crate::topology::{NicIndex, Topology};
+use crate::topology::{self, NicIndex};
 
 /// Writes down the address of every NIC that declares none.
 ///
@@ -32,9 +32,9 @@ pub(super) fn addresses(config: &mut Config) -> Result<(), Refusal> {
     let mut nics = (0..topology.nics.len()).map(NicIndex);
     for (vm, resolved) in config.vms.values_mut().zip(&topology.vms) {
         if vm.nics.is_empty() {
-            let nic = nics.next();
+            let nic = nics.next().and_then(|index| topology.nics.get(index.0));
             if !given(&vm.private_ip_address, &vm.private_ip_addresses) {
-                vm.private_ip_addresses = of(&topology, nic);
+                vm.private_ip_addresses = of(nic);
             }
         }
         debug_assert_eq!(
@@ -43,16 +43,21 @@ pub(super) fn addresses(config: &mut Config) -> Result<(), Refusal> {
             "a NIC of the file is one of the topology"
         );
         for nic in &mut vm.nics {
-            let index = nics.next();
+            let resolved = nics.next().and_then(|index| topology.nics.get(index.0));
             if !given(&nic.private_ip_address, &nic.private_ip_addresses) {
-                nic.private_ip_addresses = of(&topology, index);
+                nic.private_ip_addresses = of(resolved);
             }
         }
     }
+    let mut waiting = topology.detached_nics.iter();
     for nic in config.network_interfaces.values_mut() {
-        let index = nics.next();
+        let resolved = if nic.detached == Some(true) {
+            waiting.next()
+        } else {
+            nics.next().and_then(|index| topology.nics.get(index.0))
+        };
         if !given(&nic.private_ip_address, &nic.private_ip_addresses) {
-            nic.private_ip_addresses = of(&topology, index);
+            nic.private_ip_addresses = of(resolved);
         }
     }
     for (balancer, resolved) in config.load_balancers.values_mut().zip(&topology.load_balancers) {
@@ -138,8 +143,7 @@ fn vm_nics(vm: &Vm) -> Vec<VmNic> {
     }
 }
 
-fn of(topology: &Topology, nic: Option<NicIndex>) -> Vec<Address> {
-    let nic = nic.and_then(|index| topology.nics.get(index.0));
+fn of(nic: Option<&topology::Nic>) -> Vec<Address> {
     let addresses = nic.into_iter().flat_map(|nic| &nic.addresses);
     addresses.map(|address| Address(*address)).collect()
 }

@@ -33,6 +33,27 @@ fn known(config: &Config, actor: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
+/// A key of `resources`.
+fn stored(config: &Config, key: &str, verb: &str) -> (Resource, String) {
+    let (group, path) = key.split_once('/').unwrap_or((key, ""));
+    let kinds: Vec<&str> = path
+        .split('/')
+        .enumerate()
+        .filter(|(at, _)| *at == 0 || at % 2 == 1)
+        .map(|(_, it)| it)
+        .collect();
+    let action = match path {
+        "" => format!("Microsoft.Resources/subscriptions/resourceGroups/{verb}"),
+        _ => format!("{}/{verb}", kinds.join("/")),
+    };
+    let resource = Resource {
+        subscription: crate::keys::subscription_id(config, None),
+        group: group.to_owned(),
+        path: path.to_owned(),
+    };
+    (resource, action)
+}
+
 /// The resource and the action on it.
 fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
     use Operation as Op;
@@ -96,5 +117,7 @@ fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
         Op::PutConnection { name, .. } => network("connections", name, "", "write"),
         Op::DeleteConnection { name } => network("connections", name, "", "delete"),
         Op::DeleteLoadBalancer { name } => network("loadBalancers", name, "", "delete"),
+        Op::PutResource { key, .. } => stored(config, key, "write"),
+        Op::DeleteResource { key } => stored(config, key, "delete"),
     }
 }

@@ -18,6 +18,7 @@ mod peering_subnets;
 mod peerings;
 mod principals;
 mod ranges;
+mod resources;
 mod routes;
 mod rule_fields;
 mod security_admin;
@@ -34,7 +35,7 @@ use crate::config::{self, Config};
 use crate::limits::{Limit, Limits};
 use crate::problems::{Problems, join};
 use crate::service_tags::ServiceTags;
-use crate::topology::{ForwardedSemantics, Profile, Settings, Topology};
+use crate::topology::{ForwardedSemantics, Groups, Profile, Settings, Topology};
 
 /// NET-13, VNET-10.
 const FLOWS_PER_NIC: u32 = 500_000;
@@ -95,10 +96,26 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     topology.service_tags = scope.service_tags.clone();
     lab(config, problems);
     principals::check(config, problems);
-    names::one_key_each("vnets", config.vnets.keys(), config, problems);
-    names::one_key_each("routeTables", config.route_tables.keys(), config, problems);
+    let groups = topology.groups.clone();
+    names::one_key_each(
+        ("vnets", "virtualNetworks"),
+        config.vnets.keys(),
+        &groups,
+        problems,
+    );
+    names::one_key_each(
+        ("routeTables", "routeTables"),
+        config.route_tables.keys(),
+        &groups,
+        problems,
+    );
     let nsgs = config.network_security_groups.keys();
-    names::one_key_each("networkSecurityGroups", nsgs, config, problems);
+    names::one_key_each(
+        ("networkSecurityGroups", "networkSecurityGroups"),
+        nsgs,
+        &groups,
+        problems,
+    );
     routes::check(&scope, &mut topology, problems);
     nsgs::check(&scope, &mut topology, problems);
     vnets::check(&scope, &mut topology, problems);
@@ -111,7 +128,9 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     gateways::user_routes(&topology, problems);
     service_endpoints::distinct_clients(&topology, problems);
     nsgs::plain_where_classic(&topology, problems);
+    nics::detach(config, &mut topology);
     expectations::check(&scope, &mut topology, problems);
+    resources::check(config, problems);
     topology
 }
 
@@ -149,7 +168,9 @@ fn empty(config: &Config) -> Topology {
         flow_logs: Vec::new(),
         security_admin_configurations: Vec::new(),
         service_tags: ServiceTags::default(),
+        groups: Groups::of(config),
         nics: Vec::new(),
+        detached_nics: Vec::new(),
         vms: Vec::new(),
         load_balancers: Vec::new(),
         gateways: Vec::new(),

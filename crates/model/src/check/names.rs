@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::config::Config;
-use crate::keys::{group_of, name_of};
+use crate::keys::name_of;
 use crate::problems::{Problems, join};
+use crate::topology::Groups;
 use crate::words::{closest, shown};
 
 /// The lab's name stands in paths, socket names and interface names.
@@ -123,14 +123,17 @@ pub(crate) fn resource_key(key: &str, target: &str, problems: &mut Problems) {
 
 /// A resource is declared once: `web`, and `lab/web` where the lab's group is `lab`, are one.
 pub(crate) fn one_key_each<'a>(
-    section: &str,
+    (section, kind): (&str, &str),
     keys: impl Iterator<Item = &'a String>,
-    config: &Config,
+    groups: &Groups,
     problems: &mut Problems,
 ) {
     let mut seen: HashMap<(String, String), &str> = HashMap::new();
     for key in keys {
-        let resource = (group_of(config, key).to_lowercase(), name_of(key).to_lowercase());
+        let resource = (
+            groups.group(kind, key).to_lowercase(),
+            name_of(key).to_lowercase(),
+        );
         if let Some(other) = seen.insert(resource, key) {
             let message = format!("'{}' and '{}' are one resource", shown(other), shown(key));
             problems

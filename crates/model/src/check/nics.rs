@@ -26,6 +26,15 @@ struct Declared {
     name_on_key: bool,
 }
 
+/// What a NIC's packets come from.
+#[derive(Clone, Copy)]
+enum Home {
+    Vm(VmIndex),
+    VnetPort,
+    /// It waits for a VM.
+    Nowhere,
+}
+
 /// Fills `topology.vms`, `topology.nics` and `topology.internet`.
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
     let mut wishes = Vec::new();
@@ -38,13 +47,17 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
         let nics = vm_nics(name, vm, &at, problems);
         let nics = nics
             .into_iter()
-            .filter_map(|nic| add(scope, nic, Some(index), topology, &mut wishes, problems));
+            .filter_map(|nic| add(scope, nic, Home::Vm(index), topology, &mut wishes, problems));
         let nics = nics.collect();
         topology.vms[index.0].nics = nics;
     }
-    for (name, nic) in &scope.config.network_interfaces {
+    let detached = |nic: &config::Nic| nic.detached == Some(true);
+    let (waiting, standing): (Vec<_>, Vec<_>) =
+        (scope.config.network_interfaces.iter()).partition(|(_, nic)| detached(nic));
+    // Those that wait come last, where [`detach`] takes them off.
+    for (name, nic) in standing.into_iter().chain(waiting) {
         let at = join("networkInterfaces", name);
-        if nic.enable_ip_forwarding == Some(true) {
+        if nic.enable_ip_forwarding == Some(true) && !detached(nic) {
             problems
                 .error(
                     "Sim.NVA-02",
@@ -61,11 +74,31 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
             name_on_key: true,
             at,
         };
-        add(scope, declared, None, topology, &mut wishes, problems);
+        let home = if detached(nic) {
+            Home::Nowhere
+        } else {
+            Home::VnetPort
+        };
+        add(scope, declared, home, topology, &mut wishes, problems);
     }
     let frontends = load_balancers::declared_addresses(scope, topology);
     addresses::allocate(scope.limits, &wishes, frontends, topology, problems);
     members::check(&wishes, scope, topology, problems);
+}
+
+/// Takes the NICs that wait for a VM out of what forwards, once every rule has been asked about them.
+pub(crate) fn detach(config: &config::Config, topology: &mut Topology) {
+    let waiting = config.network_interfaces.values();
+    let waiting = waiting.filter(|nic| nic.detached == Some(true)).count();
+    let standing = topology.nics.len().saturating_sub(waiting);
+    topology.detached_nics = topology.nics.split_off(standing);
+    for pool in topology
+        .load_balancers
+        .iter_mut()
+        .flat_map(|it| &mut it.backend_pools)
+    {
+        pool.nics.retain(|nic| nic.0 < standing);
+    }
 }
 
 /// Everything of a VM but its NICs.
@@ -174,14 +207,14 @@ fn vm_nics(name: &str, vm: &config::Vm, at: &str, problems: &mut Problems) -> Ve
 fn add(
     scope: &Scope<'_>,
     declared: Declared,
-    vm: Option<VmIndex>,
+    home: Home,
     topology: &mut Topology,
     wishes: &mut Vec<Wish>,
     problems: &mut Problems,
 ) -> Option<NicIndex> {
     let Declared { given, name, at, .. } = &declared;
     if !declared.automatic && !problems.unreadable(at) {
-        if declared.name_on_key && vm.is_none() {
+        if declared.name_on_key && !matches!(home, Home::Vm(_)) {
             names::resource_key(name, &declared.name_at, problems);
         } else {
             names::resource_name(name, &declared.name_at, declared.name_on_key, problems);
@@ -192,12 +225,15 @@ fn add(
     let asgs = asgs(scope, &given.application_security_groups, at, problems);
     let public_addresses = public(given.public_ip_address.as_ref(), at, problems);
     let subnet = subnet(scope, &given.subnet, &join(at, "subnet"), topology, problems)?;
-    home(name, subnet, vm, at, topology, problems);
+    placed(name, subnet, home, at, topology, problems);
     let index = NicIndex(topology.nics.len());
     topology.nics.push(Nic {
         name: name.clone(),
         subnet,
-        vm,
+        vm: match home {
+            Home::Vm(vm) => Some(vm),
+            Home::VnetPort | Home::Nowhere => None,
+        },
         addresses: Vec::new(),
         ip_forwarding: given.enable_ip_forwarding.unwrap_or(false),
         nsg: nsg.map(NsgIndex),
@@ -209,17 +245,17 @@ fn add(
 }
 
 /// Whether a NIC can be in the subnet.
-fn home(
+fn placed(
     name: &str,
     subnet: SubnetIndex,
-    vm: Option<VmIndex>,
+    home: Home,
     at: &str,
     topology: &Topology,
     problems: &mut Problems,
 ) {
     let subnet = &topology.subnets[subnet.0];
     let vnet = &topology.vnets[subnet.vnet.0];
-    if vm.is_none() && vnet.tun.is_none() {
+    if matches!(home, Home::VnetPort) && vnet.tun.is_none() {
         let message = format!(
             "NIC '{}' has no VM, and VNet '{}' has no 'tun'",
             shown(name),
@@ -228,7 +264,7 @@ fn home(
         problems
             .error("Sim.Value", join(at, "subnet"), message)
             .help(format!(
-                "add 'tun: {{}}' to VNet '{}', or give the NIC a VM",
+                "add 'tun: {{}}' to VNet '{}', give the NIC a VM, or say 'detached: true'",
                 vnet.name
             ));
     }
