@@ -1,9 +1,11 @@
 //! The command line as clap reads it; the help texts are the documentation of the commands.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::drive::Test;
 use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextHopArgs};
 
 pub(crate) const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
@@ -162,6 +164,19 @@ pub(crate) enum Command {
     /// published list prices in USD per 10^9 bytes, unless --prices names a list of your own.
     #[command(after_help = "Example:\n  peerlane meter hub-spoke")]
     Meter(MeterArgs),
+    /// Measure a lab: throughput, datagrams, latency and connections between two of its VMs.
+    ///
+    /// The traffic is peerlane's own; nothing else is needed. A file is brought up as a private copy and taken down
+    /// again; a name uses the running lab. Figures of one run say little on a machine that does other things: compare
+    /// medians, and their spread.
+    #[command(
+        after_help = "Examples:\n  peerlane bench examples/hub-spoke.vnet.yaml --from client --to web --port 80\n  \
+                            peerlane bench --from client --to web --test tcp-1 --test udp-22 --runs 10"
+    )]
+    Bench(BenchArgs),
+    /// One end of the traffic of `bench`.
+    #[command(hide = true)]
+    BenchEnd(BenchEndArgs),
     /// Show the next hop of a packet of a VM.
     ///
     /// JSON output of this and the next four is that of `az network watcher`. Diagnostics are of running VMs, and every VM of
@@ -268,6 +283,70 @@ pub(crate) enum Io {
     Auto,
     /// Plain TUN, one packet per system call.
     Plain,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
+    /// Who sends: a VM, a network interface, or `internet` [default: as in the first Allow of the lab's `tests:`].
+    #[arg(long, requires = "to")]
+    pub(crate) from: Option<String>,
+    /// Who receives.
+    #[arg(long, requires = "from")]
+    pub(crate) to: Option<String>,
+    /// The port that the receiver listens on, for TCP and UDP.
+    #[arg(long, default_value_t = 5201, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+    /// What to measure [default: everything].
+    #[arg(long = "test", value_enum)]
+    pub(crate) tests: Vec<Test>,
+    /// How often each test runs.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) runs: u16,
+    #[command(flatten)]
+    pub(crate) times: BenchTimes,
+    #[command(flatten)]
+    pub(crate) io: IoArgs,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct BenchTimes {
+    /// How long a run is measured.
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// How long it runs before.
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    pub(crate) warm_up: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchEndArgs {
+    #[command(subcommand)]
+    pub(crate) end: BenchEnd,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchEnd {
+    /// Receive and count, until standard input ends.
+    Sink { address: SocketAddr },
+    /// Run a test against a sink, and print what was measured.
+    Drive {
+        sink: SocketAddr,
+        #[arg(value_enum)]
+        test: Test,
+        #[arg(long)]
+        source: Option<IpAddr>,
+        #[command(flatten)]
+        times: BenchTimes,
+    },
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0 to 3600".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The binary `peerlane`: reads the command line, runs the command, and turns its end into an exit code.
 
 mod args;
+mod bench;
 mod commands;
 mod diagnostics;
 mod failure;
@@ -74,6 +75,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Plan(args) => commands::change::plan(&args, output),
         Command::Apply(args) => commands::change::apply(&args, output),
         Command::Export(args) => commands::change::export(&args),
+        Command::Bench(args) => commands::bench::bench(&args, output),
+        Command::BenchEnd(args) => commands::bench::end(&args),
         Command::ShowNextHop(args) => commands::watcher::show_next_hop(&args, output),
         Command::TestIpFlow(args) => commands::watcher::test_ip_flow(&args, output),
         Command::TestConnectivity(args) => commands::watcher::test_connectivity(&args, output),

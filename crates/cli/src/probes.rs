@@ -181,6 +181,14 @@ impl Question {
         })
     }
 
+    /// The namespaces that send and receive, and what the receiver binds; None: the packet ends in none of the lab's,
+    /// or in one of several.
+    pub(crate) fn namespaces(&self) -> Option<(&str, &str, IpAddr)> {
+        let from = self.from_namespace.as_deref()?;
+        let to = self.to_namespace.as_deref()?;
+        Some((from, to, self.listen.unwrap_or(self.destination)))
+    }
+
     fn request(&self) -> Result<ProbeRequest, Failure> {
         let Some(from) = self.from_namespace.clone() else {
             return Err(Failure::failed(format_args!(

@@ -6,6 +6,7 @@
 )]
 
 mod balancing;
+mod bench;
 mod bgp;
 mod distance;
 mod facts;

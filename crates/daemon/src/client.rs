@@ -55,6 +55,12 @@ impl Client {
         client.state().map(|_| client)
     }
 
+    /// Where the daemon listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// # Errors
     /// As every call: the daemon is gone, refused, or answered what this version does not understand.
     pub fn state(&self) -> Result<State, ClientError> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs};
 use crate::commands::explain::Explained;
 use crate::commands::test::TestRow;
-use crate::commands::{doctor, meter, run};
+use crate::commands::{bench, doctor, meter, run};
 use crate::diagnostics::Validation;
 use crate::failure::{Failure, Outcome, exit};
 use crate::output::write_out;
@@ -46,6 +46,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
         "meter" => generator.root_schema_for::<Vec<meter::Charge>>(),
+        "bench" => generator.root_schema_for::<bench::Report>(),
         "show-next-hop" => generator.root_schema_for::<control::diagnose::NextHop>(),
         "test-ip-flow" => generator.root_schema_for::<control::diagnose::FlowVerdict>(),
         "test-connectivity" => generator.root_schema_for::<control::diagnose::Connectivity>(),
@@ -55,7 +56,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, doctor, drops, flows, meter, show-next-hop, test-ip-flow, test-connectivity, \
+                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, doctor, drops, flows, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
                  run-configuration-diagnostic and show-topology",
             ));
         }

@@ -1,6 +1,7 @@
 //! One module per group of commands.
 
 pub(crate) mod balancers;
+pub(crate) mod bench;
 pub(crate) mod change;
 pub(crate) mod counters;
 pub(crate) mod docs;
