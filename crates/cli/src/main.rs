@@ -70,6 +70,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Explain(args) => commands::explain::explain(&args, output),
         Command::Test(args) => commands::test::test(&args, output),
         Command::Drops(args) => commands::counters::drops(&args, output),
+        Command::Capture(args) => commands::capture::capture(&args),
         Command::Flows(args) => commands::counters::flows(&args, output),
         Command::Meter(args) => commands::meter::meter(&args, output),
         Command::Plan(args) => commands::change::plan(&args, output),

@@ -10,7 +10,7 @@ mod unchanged;
 use std::sync::Arc;
 
 use engine::Snapshot;
-use engine::snapshot::{LogRuleId, NicId, PortId, VnetId};
+use engine::snapshot::{LogRuleId, NicId, PeeringId, PortId, VnetId};
 use model::Topology;
 use model::topology::{NicIndex, VnetIndex};
 
@@ -78,6 +78,12 @@ impl Generation {
     #[must_use]
     pub fn nic_index(&self, nic: NicId) -> Option<NicIndex> {
         self.ids.nics.position(nic.0).map(NicIndex)
+    }
+
+    /// `vnet/peering` of the object whose direction this is, of one that is gone too.
+    #[must_use]
+    pub fn peering_name(&self, peering: PeeringId) -> Option<&str> {
+        self.ids.peerings.name(peering.0)
     }
 
     /// The NSG, by its key in the file, and the rule that a flow log names, of those that are gone too.

@@ -160,6 +160,34 @@ pub struct ApplyRequest {
     pub dry_run: bool,
 }
 
+/// `POST /v1/captures`: what to capture; answered with pcapng for as long as it lasts, whose number is in the header
+/// [`CAPTURE_HEADER`] and ends it by `POST /v1/captures/NUMBER/stop`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CaptureRequest {
+    /// VMs, NICs, and other ports by their names. With no links either: all of both.
+    pub ports: Vec<String>,
+    /// `vnet/peering`: that direction.
+    pub links: Vec<String>,
+    /// Only packets that are lost there.
+    pub drops: bool,
+    /// In tcpdump's language, a part of it.
+    pub filter: Option<String>,
+    /// Super-packets and partial checksums as they were read; else segments with finished checksums.
+    pub raw: bool,
+    /// Only links, their packets in VXLAN.
+    pub vxlan: bool,
+    /// Of each packet at most; None or 0: all.
+    pub snap_bytes: Option<u32>,
+    /// The capture ends after so many.
+    pub packets: Option<u64>,
+    /// The capture ends after so long.
+    pub milliseconds: Option<u64>,
+}
+
+/// The number of a capture, in the head of its answer.
+pub const CAPTURE_HEADER: &str = "peerlane-capture";
+
 /// `POST /v1/probe`: one packet exchange between real sockets. Names are resolved by the client:
 /// only namespaces and addresses are left here.
 #[derive(Clone, Debug, Deserialize, Serialize)]

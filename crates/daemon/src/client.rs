@@ -1,5 +1,7 @@
 //! A blocking client of the control socket, for the command line.
 
+mod capture;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -177,13 +179,18 @@ impl Client {
         if success {
             return serde_json::from_slice(&bytes).map_err(|error| broken(error.into()));
         }
-        let body = serde_json::from_slice::<ErrorBody>(&bytes).unwrap_or_else(|_| ErrorBody {
-            message: String::from_utf8_lossy(&bytes).into_owned(),
-            code: None,
-            help: None,
-        });
-        Err(ClientError::Refused(body))
+        Err(refusal(&bytes))
     }
+}
+
+/// What a daemon says with a status that is not 2xx.
+fn refusal(bytes: &Bytes) -> ClientError {
+    let body = serde_json::from_slice::<ErrorBody>(bytes).unwrap_or_else(|_| ErrorBody {
+        message: String::from_utf8_lossy(bytes).into_owned(),
+        code: None,
+        help: None,
+    });
+    ClientError::Refused(body)
 }
 
 enum Failure {
@@ -197,6 +204,13 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     }
 }
 
+fn unconnected(error: std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Failure::NobodyListens,
+        _ => Failure::Other(error.into()),
+    }
+}
+
 /// One request on a connection of its own: whether the status is 2xx, and the body.
 async fn exchange<B: Serialize>(
     socket: &Path,
@@ -204,12 +218,7 @@ async fn exchange<B: Serialize>(
     path: &str,
     body: &B,
 ) -> Result<(bool, Bytes), Failure> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Failure::NobodyListens,
-            _ => Failure::Other(error.into()),
-        })?;
+    let stream = UnixStream::connect(socket).await.map_err(unconnected)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let body = if method == Method::GET {
         Vec::new()

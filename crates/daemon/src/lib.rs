@@ -5,6 +5,7 @@ mod apply;
 mod attach;
 mod bgp;
 mod bird;
+mod capture;
 mod change;
 pub mod client;
 mod declared;

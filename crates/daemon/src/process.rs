@@ -211,6 +211,7 @@ async fn serve(
     // What waits for its minute is written while there is a run directory.
     drop(flow_log_end);
     let _ = flow_logs.await;
+    let captured = lab.captures.any();
     let mut result = take_down(&lab);
     if let End::KeeperDied = end {
         result = Err(UpError::failed(format!(
@@ -220,6 +221,9 @@ async fn serve(
     }
     if let End::Stop(answer) = end {
         let _ = answer.send(result.as_ref().map_err(ToString::to_string).copied());
+        server.drain().await;
+    } else if captured {
+        // Those who follow packets get them to the last.
         server.drain().await;
     }
     result

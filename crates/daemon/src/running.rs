@@ -18,6 +18,7 @@ use packet::key::unmapped;
 use tokio::sync::watch;
 
 use crate::api::{Drop, Flow, LabFile, LabState, Meter, PortCounters, PortState, State};
+use crate::capture::Captures;
 use crate::change::Hands;
 use crate::health::Health;
 use crate::ports::Ports;
@@ -37,6 +38,7 @@ pub(crate) struct Lab {
     pub(crate) hands: Hands,
     pub(crate) prober: Prober,
     pub(crate) health: Health,
+    pub(crate) captures: Captures,
     pub(crate) started: Instant,
     /// The generation that forwards, for those that follow it.
     generation: watch::Sender<u64>,
@@ -72,6 +74,7 @@ impl Lab {
             hands,
             prober: Prober::new(),
             health: Health::default(),
+            captures: Captures::default(),
             started: Instant::now(),
             generation: watch::Sender::new(0),
         }
@@ -230,7 +233,7 @@ impl Current {
         Some(self.generation.topology.nics[index.0].name.clone())
     }
 
-    fn port_name(&self, port: usize) -> String {
+    pub(crate) fn port_name(&self, port: usize) -> String {
         let topology = &self.generation.topology;
         match self.generation.provenance.ports.get(port) {
             Some(PortOwner::Vm { nic, .. }) => topology.nics[nic.0].name.clone(),

@@ -1,12 +1,14 @@
 //! The control socket: HTTP/1 with JSON bodies on a unix socket that only the lab's own user and root may use.
 
+use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, State as Extract};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,8 +19,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::{
-    ApplyRequest, BackendHealth, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState, ProbeRequest,
-    State,
+    ApplyRequest, BackendHealth, CAPTURE_HEADER, CaptureRequest, ErrorBody, Flow, LabFile, LearnedRoute,
+    Meter, PortState, ProbeRequest, State,
 };
 use crate::change::ChangeError;
 use crate::running::Lab;
@@ -142,6 +144,8 @@ fn router(shared: Shared) -> Router {
         .route("/v1/lab", get(lab_file))
         .route("/v1/learned-routes", get(learned_routes))
         .route("/v1/probe", post(run_probe))
+        .route("/v1/captures", post(capture))
+        .route("/v1/captures/{id}/stop", post(stop_capture))
         .route(
             "/v1/apply",
             post(apply).layer(DefaultBodyLimit::max(LAB_LIMIT_BYTES)),
@@ -198,6 +202,39 @@ async fn run_probe(
     match probe::probe(&shared.lab, request).await {
         Ok(result) => Json(result).into_response(),
         Err(message) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message).into_response(),
+    }
+}
+
+async fn capture(
+    Extract(shared): Extract<Shared>,
+    request: Result<Json<CaptureRequest>, JsonRejection>,
+) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return Refusal::new(rejection.status(), rejection.body_text()).into_response(),
+    };
+    let mut stream = match crate::capture::start(&shared.lab, request) {
+        Ok(stream) => stream,
+        Err(message) => return Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message).into_response(),
+    };
+    let id = stream.id;
+    let pieces = futures_util::stream::poll_fn(move |context| {
+        stream
+            .pieces
+            .poll_recv(context)
+            .map(|piece| piece.map(Ok::<_, Infallible>))
+    });
+    let head = [
+        ("content-type", String::from("application/x-pcapng")),
+        (CAPTURE_HEADER, id.to_string()),
+    ];
+    (head, Body::from_stream(pieces)).into_response()
+}
+
+async fn stop_capture(Extract(shared): Extract<Shared>, UrlPath(id): UrlPath<u32>) -> Response {
+    match shared.lab.captures.stop(id) {
+        true => Json(()).into_response(),
+        false => Refusal::new(StatusCode::NOT_FOUND, "no such capture runs").into_response(),
     }
 }
 

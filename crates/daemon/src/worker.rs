@@ -1,5 +1,6 @@
 //! A forwarding thread: reads bursts from the ports, lets the engine decide, writes what it forwards.
 
+use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
+use crate::capture::tap::{Place, Selection, Tap, Taps};
 use crate::publish::Published;
 use crate::waiting::{Pause, Waiting};
 
@@ -45,6 +47,10 @@ pub(crate) enum Ask {
     Alive(oneshot::Sender<Vec<bool>>),
     /// Answered with what was closed, to be dropped elsewhere: the end of a TUN takes tens of milliseconds.
     Ports(PortChanges, oneshot::Sender<io::Result<Vec<Queue>>>),
+    OpenTap(Tap),
+    SelectTap(u32, Arc<Selection>),
+    /// Answered with what did not fit and was not told of.
+    CloseTap(u32, oneshot::Sender<HashMap<Place, u64>>),
     Stop,
 }
 
@@ -96,6 +102,9 @@ struct Worker {
     burst: Burst,
     verdicts: Vec<Verdict>,
     pause: Pause,
+    /// What of the burst could not be written, in order.
+    unwritten: Vec<(usize, DropReason)>,
+    taps: Taps,
 }
 
 impl Workers {
@@ -164,6 +173,38 @@ impl Workers {
             closed.extend(receiver.blocking_recv().map_err(|_| gone())??);
         }
         Ok(closed)
+    }
+
+    /// Has every worker capture for `tap`. A worker that is gone has no packets.
+    pub(crate) fn open_taps(&self, tap: impl Fn() -> Tap) {
+        for handle in &self.handles {
+            let _ = handle.mail.send(Ask::OpenTap(tap()));
+            handle.wake();
+        }
+    }
+
+    /// Changes what a capture wants.
+    pub(crate) fn select_taps(&self, id: u32, selection: &Arc<Selection>) {
+        for handle in &self.handles {
+            let _ = handle.mail.send(Ask::SelectTap(id, Arc::clone(selection)));
+            handle.wake();
+        }
+    }
+
+    /// Ends a capture, whose ring gets nothing any more. Returns what did not fit and was not told of. Not for
+    /// asynchronous code.
+    pub(crate) fn close_taps(&self, id: u32) -> HashMap<Place, u64> {
+        let mut all = HashMap::new();
+        for handle in &self.handles {
+            let (sender, receiver) = oneshot::channel();
+            if handle.mail.send(Ask::CloseTap(id, sender)).is_ok() {
+                handle.wake();
+            }
+            for (place, missed) in receiver.blocking_recv().unwrap_or_default() {
+                *all.entry(place).or_default() += missed;
+            }
+        }
+        all
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -255,6 +296,8 @@ impl Worker {
             burst: Burst::new(BURST),
             verdicts: Vec::with_capacity(BURST),
             pause: Pause::new(settings.waiting),
+            unwritten: Vec::with_capacity(BURST),
+            taps: Taps::default(),
         })
     }
 
@@ -306,6 +349,10 @@ impl Worker {
                 return;
             }
             self.engine.arrive(now_ns, &mut self.burst, &mut self.verdicts);
+            if !self.taps.is_empty() {
+                self.taps
+                    .arrived(now_ns, self.burst.filled(), &self.verdicts, self.engine.told());
+            }
             self.transmit(now_ns);
             self.engine.delivered(monotonic_ns());
         }
@@ -323,8 +370,20 @@ impl Worker {
         if self.burst.length > 0 {
             slot.failed_reads = 0;
             let id = PortId(u32::try_from(port).unwrap_or(u32::MAX));
+            if !self.taps.is_empty() {
+                self.taps.read(id, &self.burst);
+            }
             self.engine
                 .process(&snapshot, now_ns, id, &mut self.burst, &mut self.verdicts);
+            if !self.taps.is_empty() {
+                self.taps.decided(
+                    now_ns,
+                    id,
+                    self.burst.filled(),
+                    &self.verdicts,
+                    self.engine.told(),
+                );
+            }
             self.transmit(now_ns);
             self.reply(port);
         }
@@ -334,6 +393,7 @@ impl Worker {
     }
 
     fn transmit(&mut self, now_ns: u64) {
+        self.unwritten.clear();
         let packets = self.burst.filled_mut().iter_mut();
         for (index, (packet, verdict)) in packets.zip(&self.verdicts).enumerate() {
             let Verdict::Forward { port, fragment, .. } = *verdict else {
@@ -350,6 +410,12 @@ impl Worker {
                 _ => DropReason::PortGone,
             };
             self.engine.lost(index, lost, now_ns);
+            self.unwritten.push((index, lost));
+        }
+        if !self.taps.is_empty() {
+            let packets = self.burst.filled();
+            self.taps
+                .written(monotonic_ns(), packets, &self.verdicts, &self.unwritten);
         }
     }
 
@@ -358,10 +424,17 @@ impl Worker {
         let Some(slot) = self.ports.get_mut(port).filter(|slot| slot.alive) else {
             return;
         };
-        for reply in self.engine.replies_mut().filled_mut() {
+        let replies = self.engine.replies_mut().filled_mut();
+        let mut written = 0;
+        for reply in &mut *replies {
             if slot.queue.write(reply).is_err() {
-                return;
+                break;
             }
+            written += 1;
+        }
+        if !self.taps.is_empty() {
+            let id = PortId(u32::try_from(port).unwrap_or(u32::MAX));
+            self.taps.replied(monotonic_ns(), id, &replies[..written]);
         }
     }
 
@@ -443,6 +516,15 @@ impl Worker {
                     drop(answer.send(self.ports.iter().map(|slot| slot.alive).collect()));
                 }
                 Ask::Ports(changes, answer) => drop(answer.send(self.change_ports(changes))),
+                Ask::OpenTap(tap) => {
+                    self.taps.open(tap);
+                    self.engine.tell(true);
+                }
+                Ask::SelectTap(id, selection) => self.taps.select(id, &selection),
+                Ask::CloseTap(id, answer) => {
+                    drop(answer.send(self.taps.close(id)));
+                    self.engine.tell(!self.taps.is_empty());
+                }
                 Ask::Stop => return false,
             }
         }

@@ -113,8 +113,8 @@ impl Backbone {
         self.heads.peek().map(|Reverse((arrives_ns, _))| *arrives_ns)
     }
 
-    /// The next packet that is there by now, its bytes in `packet`.
-    pub(crate) fn arrive(&mut self, now_ns: u64, packet: &mut Packet) -> Option<Traveller> {
+    /// The next packet that is there by now, its bytes in `packet`, and what it has travelled on.
+    pub(crate) fn arrive(&mut self, now_ns: u64, packet: &mut Packet) -> Option<(Line, Traveller)> {
         if self.next_ns()? > now_ns {
             return None;
         }
@@ -132,6 +132,6 @@ impl Backbone {
         if let Some(next) = queue.travellers.first() {
             self.heads.push(Reverse((next.arrives_ns, line)));
         }
-        Some(traveller)
+        Some((line, traveller))
     }
 }

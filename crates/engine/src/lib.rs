@@ -34,4 +34,4 @@ pub use rewrite::Rewrite;
 pub use route::{Hop, Routed};
 pub use snapshot::Snapshot;
 pub use stats::Stats;
-pub use worker::{Verdict, Worker, WorkerOptions};
+pub use worker::{Told, Verdict, Worker, WorkerOptions};

@@ -10,7 +10,7 @@ use crate::flow_log::FlowEvent;
 use crate::fragment::Fragments;
 use crate::pipeline::{self, Arrival, State};
 use crate::reason::DropReason;
-use crate::snapshot::{NicId, PortId, Snapshot};
+use crate::snapshot::{NicId, PeeringId, PortId, Snapshot};
 use crate::stats::{Counters, Flow, Lost, Stats};
 
 /// What becomes of a packet.
@@ -26,6 +26,21 @@ pub enum Verdict {
     /// It is under way; [`Worker::arrive`] hands it over when it is there.
     UnderWay,
     Drop(DropReason),
+}
+
+/// What a packet of the burst processed last met beyond its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It entered the link of a peering, as it is now, to travel in IP fragments of at most so many bytes.
+    Entered {
+        packet: usize,
+        link: PeeringId,
+        fragment: Option<u16>,
+    },
+    /// It came out of the link of a peering.
+    Left { packet: usize, link: PeeringId },
+    /// It was lost at this NIC, if at one.
+    Lost { packet: usize, nic: Option<NicId> },
 }
 
 /// Sizes and times of a worker.
@@ -63,6 +78,9 @@ pub struct Worker {
     verdicts: Vec<Verdict>,
     /// When each packet of the last [`Worker::arrive`] was due.
     due_ns: Vec<u64>,
+    /// Whether somebody listens to `told`.
+    telling: bool,
+    told: Vec<Told>,
 }
 
 #[derive(Debug)]
@@ -92,7 +110,21 @@ impl Worker {
             read: Vec::new(),
             verdicts: Vec::new(),
             due_ns: Vec::new(),
+            telling: false,
+            told: Vec::new(),
         }
+    }
+
+    /// Whether [`Worker::told`] is kept from now on. It costs something per packet.
+    pub fn tell(&mut self, on: bool) {
+        self.telling = on;
+        self.told.clear();
+    }
+
+    /// What packets of the burst processed last, or arrived last, met, in their order. Empty unless [`Worker::tell`] is on.
+    #[must_use]
+    pub fn told(&self) -> &[Told] {
+        &self.told
     }
 
     /// Decides every packet of a burst read from `in_port`, in order, and rewrites those that need it.
@@ -110,14 +142,31 @@ impl Worker {
         self.counters.fit(snapshot);
         self.parse(in_port, burst);
         verdicts.clear();
+        if self.telling {
+            self.told.clear();
+            self.decide::<true>(snapshot, now_ns, in_port, burst, verdicts);
+        } else {
+            self.decide::<false>(snapshot, now_ns, in_port, burst, verdicts);
+        }
+        self.verdicts.clone_from(verdicts);
+    }
+
+    #[inline]
+    fn decide<const TELL: bool>(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        in_port: PortId,
+        burst: &mut Burst,
+        verdicts: &mut Vec<Verdict>,
+    ) {
         for index in 0..self.read.len() {
-            let verdict = match self.hit(snapshot, in_port, index) {
+            let verdict = match self.hit::<TELL>(snapshot, in_port, index) {
                 Some(verdict) => verdict,
                 None => self.step_by_step(snapshot, now_ns, in_port, burst, index),
             };
             verdicts.push(verdict);
         }
-        self.verdicts.clone_from(verdicts);
     }
 
     /// Reports that packet `index` of the burst processed last was to be forwarded but could not be written.
@@ -151,10 +200,15 @@ impl Worker {
         verdicts.clear();
         self.read.clear();
         self.due_ns.clear();
+        self.told.clear();
         while let Some(packet) = burst.vacant_mut() {
-            let Some(traveller) = self.state.backbone.arrive(now_ns, packet) else {
+            let Some((line, traveller)) = self.state.backbone.arrive(now_ns, packet) else {
                 break;
             };
+            if let (true, Some(link)) = (self.telling, line.peering) {
+                let packet = verdicts.len();
+                self.told.push(Told::Left { packet, link });
+            }
             let mut headers = packet.parse();
             if let Ok(headers) = &mut headers {
                 if let Some(mtu) = traveller.fragment {
@@ -238,7 +292,7 @@ impl Worker {
 
     /// Step 4 for the common packet: whole, no ICMP error, not too big for any path, and its flow was looked at in this tick and generation.
     #[inline]
-    fn hit(&mut self, snapshot: &Snapshot, port: PortId, index: usize) -> Option<Verdict> {
+    fn hit<const TELL: bool>(&mut self, snapshot: &Snapshot, port: PortId, index: usize) -> Option<Verdict> {
         let Read { headers, slot, .. } = &self.read[index];
         let headers = headers.as_ref().ok()?;
         let large = headers.largest_wire_packet > u32::from(snapshot.least_mtu());
@@ -254,6 +308,9 @@ impl Worker {
         self.counters
             .forwarded(Some(cached.from), Some(cached.to), packets, bytes);
         self.counters.crossed(cached.peering, packets, bytes);
+        if TELL {
+            self.entered(index, cached.peering, None);
+        }
         Some(Verdict::Forward {
             port: out,
             nic: Some(cached.to),
@@ -279,6 +336,7 @@ impl Worker {
                 };
                 let bytes = u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX);
                 self.counters.dropped(lost, None, 1, bytes, now_ns);
+                self.tell_loss(index, lost.nic);
                 return Verdict::Drop(lost.reason);
             }
         };
@@ -299,6 +357,9 @@ impl Worker {
                 (headers.wire_packets, headers.wire_bytes) = (packets, bytes);
                 let key = headers.key;
                 let hop = &path.hop;
+                if self.telling {
+                    self.entered(index, hop.peering, path.fragment);
+                }
                 if let Some((line, arrives_ns)) = path.way {
                     let end = (hop.port, hop.to, path.fragment);
                     if let Err(Full) = self.state.backbone.depart(line, arrives_ns, end, packet) {
@@ -307,6 +368,7 @@ impl Worker {
                             nic: path.from,
                         };
                         self.counters.dropped(lost, Some(key), packets, bytes, now_ns);
+                        self.tell_loss(index, lost.nic);
                         return Verdict::Drop(lost.reason);
                     }
                 }
@@ -326,8 +388,23 @@ impl Worker {
             Err(lost) => {
                 self.counters
                     .dropped(lost, Some(headers.key), packets, bytes, now_ns);
+                self.tell_loss(index, lost.nic);
                 Verdict::Drop(lost.reason)
             }
+        }
+    }
+
+    fn entered(&mut self, packet: usize, link: Option<PeeringId>, fragment: Option<u16>) {
+        self.told.extend(link.map(|link| Told::Entered {
+            packet,
+            link,
+            fragment,
+        }));
+    }
+
+    fn tell_loss(&mut self, packet: usize, nic: Option<NicId>) {
+        if self.telling {
+            self.told.push(Told::Lost { packet, nic });
         }
     }
 }

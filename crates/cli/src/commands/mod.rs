@@ -2,6 +2,7 @@
 
 pub(crate) mod balancers;
 pub(crate) mod bench;
+pub(crate) mod capture;
 pub(crate) mod change;
 pub(crate) mod counters;
 pub(crate) mod docs;

@@ -1,0 +1,195 @@
+//! What the places of a capture are called, in one generation, and which of them a request means.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use control::Generation;
+use control::compile::PortOwner;
+use engine::snapshot::{NicId, PeeringId, VnetId};
+
+use super::tap::{Place, Selection};
+use crate::api::CaptureRequest;
+use crate::running::Current;
+
+/// The ports and links of a generation.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) generation: u64,
+    places: BTreeMap<Place, Named>,
+    /// By [`NicId`].
+    nics: Vec<Option<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Named {
+    /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering`.
+    pub(super) name: String,
+    /// For people.
+    pub(super) description: String,
+    /// The VM whose NIC is behind a port.
+    vm: Option<String>,
+    /// Whom a link joins, in its direction.
+    pub(super) ends: Option<(VnetId, VnetId)>,
+}
+
+impl Places {
+    pub(super) fn of(current: &Current) -> Self {
+        let generation = &current.generation;
+        let ports = 0..generation.provenance.ports.len();
+        let ports = ports.map(|port| (Place::Port(generation.port_id(port)), port_named(current, port)));
+        let links = (0..generation.snapshot.peerings.len()).filter_map(|link| {
+            let link = PeeringId(u32::try_from(link).ok()?);
+            Some((Place::Link(link), link_named(generation, link)?))
+        });
+        Self {
+            generation: generation.snapshot.generation,
+            places: ports.chain(links).collect(),
+            nics: (0..generation.snapshot.nics.len())
+                .map(|nic| {
+                    generation
+                        .nic_name(NicId(u32::try_from(nic).ok()?))
+                        .map(str::to_owned)
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn nic(&self, nic: NicId) -> Option<&str> {
+        self.nics.get(nic.index())?.as_deref()
+    }
+
+    pub(super) fn get(&self, place: Place) -> Option<&Named> {
+        self.places.get(&place)
+    }
+
+    pub(super) fn name(&self, place: Place) -> &str {
+        // It has just gone, or has just come.
+        self.get(place).map_or("-", |named| &named.name)
+    }
+
+    /// Which places a request means: all, or those it names. What is not there yet may come with a change.
+    pub(super) fn select(&self, request: &CaptureRequest) -> Selection {
+        let mut selection = Selection {
+            drops_only: request.drops,
+            ..Selection::default()
+        };
+        let all = request.ports.is_empty() && request.links.is_empty();
+        let wanted = |names: &[String], named: &Named| all || names.iter().any(|name| named.is(name));
+        for (place, named) in &self.places {
+            let (list, index, wanted) = match place {
+                Place::Port(port) => {
+                    let wanted = wanted(&request.ports, named) && !request.vxlan;
+                    (&mut selection.ports, port.index(), wanted)
+                }
+                Place::Link(link) => (&mut selection.links, link.index(), wanted(&request.links, named)),
+            };
+            if list.len() <= index {
+                list.resize(index + 1, false);
+            }
+            list[index] = wanted;
+        }
+        selection
+    }
+
+    /// The places of a selection, ports first.
+    pub(super) fn selected(&self, selection: &Selection) -> impl Iterator<Item = Place> {
+        let places = self.places.keys().copied();
+        places.filter(|place| selection.has(*place))
+    }
+
+    /// What a request names and the lab does not have.
+    pub(super) fn unknown(&self, request: &CaptureRequest) -> Option<String> {
+        let known = |wanted_link: bool, name: &str| {
+            let places = self.places.iter();
+            places
+                .filter(|(place, _)| matches!(place, Place::Link(_)) == wanted_link)
+                .any(|(_, named)| named.is(name))
+        };
+        if let Some(name) = request.ports.iter().find(|name| !known(false, name)) {
+            return Some(format!(
+                "no VM, NIC or other port is called {name}; {}",
+                self.known(false)
+            ));
+        }
+        let name = request.links.iter().find(|name| !known(true, name))?;
+        Some(format!("no link is called {name}; {}", self.known(true)))
+    }
+
+    fn known(&self, links: bool) -> String {
+        let places = self.places.iter();
+        let names: Vec<&str> = places
+            .filter(|(place, _)| matches!(place, Place::Link(_)) == links)
+            .map(|(_, named)| named.name.as_str())
+            .collect();
+        match names.is_empty() {
+            true => String::from("the lab has none"),
+            false => format!("there are {}", names.join(", ")),
+        }
+    }
+}
+
+impl Named {
+    fn is(&self, name: &str) -> bool {
+        let own = [Some(&self.name), self.vm.as_ref()];
+        own.into_iter()
+            .flatten()
+            .any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The private addresses of a VM or a NIC, for filters.
+pub(super) fn addresses(generation: &Generation, name: &str) -> Vec<IpAddr> {
+    let topology = &generation.topology;
+    let nics = topology.nics.iter().filter(|nic| {
+        let vm = nic.vm.map(|vm| topology.vms[vm.0].name.as_str());
+        [Some(nic.name.as_str()), vm]
+            .into_iter()
+            .flatten()
+            .any(|own| own.eq_ignore_ascii_case(name))
+    });
+    nics.flat_map(|nic| nic.addresses.clone()).collect()
+}
+
+fn port_named(current: &Current, port: usize) -> Named {
+    let topology = &current.generation.topology;
+    let vm = match current.generation.provenance.ports.get(port) {
+        Some(PortOwner::Vm { nic, .. }) => topology.nics[nic.0].vm.map(|vm| topology.vms[vm.0].name.clone()),
+        _ => None,
+    };
+    let place = current
+        .ports
+        .devices
+        .get(port)
+        .map_or_else(String::new, |device| {
+            format!("{} in {}", device.interface, device.namespace)
+        });
+    Named {
+        name: current.port_name(port),
+        description: place,
+        vm,
+        ends: None,
+    }
+}
+
+fn link_named(generation: &Generation, link: PeeringId) -> Option<Named> {
+    let peering = generation.snapshot.peerings.get(link.index())?;
+    let (local, remote) = (peering.local, peering.remote);
+    let vnets = &generation.topology.vnets;
+    let named = |id: VnetId| {
+        let mut vnets = vnets.iter().enumerate();
+        vnets.find(|(index, _)| generation.vnet_id(model::topology::VnetIndex(*index)) == id)
+    };
+    let ((_, from), (_, to)) = (named(local)?, named(remote)?);
+    Some(Named {
+        name: generation.peering_name(link)?.to_owned(),
+        description: format!(
+            "{} to {}; VXLAN VNI {} at {}",
+            from.name,
+            to.name,
+            super::vxlan::vni(remote),
+            super::vxlan::tunnel_end(remote)
+        ),
+        vm: None,
+        ends: Some((local, remote)),
+    })
+}
