@@ -15,8 +15,8 @@ use super::filter::Filter;
 
 /// Captures of one lab at once: each copies packets.
 pub(crate) const CAPTURES: usize = 8;
-/// Bytes that wait for one reader at most: a quarter of a second of 500 Mbit/s.
-pub(crate) const RING_BYTES: usize = 16 << 20;
+/// Bytes that wait for one reader at most: a quarter of a second of 1 Gbit/s.
+pub(crate) const RING_BYTES: usize = 32 << 20;
 /// Packets that wait for one reader at most, about 100 bytes each besides their own.
 pub(crate) const RING_RECORDS: usize = 1 << 16;
 

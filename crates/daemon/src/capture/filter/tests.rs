@@ -47,7 +47,7 @@ fn transport(ports: (u16, u16), flags: u8) -> Vec<u8> {
 /// Every combination of what the filters ask for, and what is no packet.
 fn packets() -> Vec<Vec<u8>> {
     let (a, b, other) = ([10, 0, 0, 4], [10, 1, 0, 4], [192, 168, 1, 7]);
-    let mut packets = vec![vec![0x45, 0, 0, 20], vec![0x45], vec![0; 40]];
+    let mut packets = vec![vec![0; 40]];
     for protocol in [6, 17, 1, 50, 51, 47, 132] {
         for ends in [(a, b), (b, a), (other, [10, 0, 0, 5])] {
             for (ports, flags) in [
