@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use engine::Snapshot;
 use engine::fib::{Fib, NextHop, Route};
 use engine::filter::{Access, Filter, Rule};
-use engine::snapshot::{FibId, FilterId, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId};
+use engine::snapshot::{FibId, FilterId, LinkId, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use packet::key::mapped;
 use packet::{FlowKey, Prefix, Protocol};
@@ -79,7 +79,7 @@ impl Fabric {
                 access: true,
                 forwarded_accepted: false,
                 transit: false,
-                latency_ns: 0,
+                link: LinkId(u32::MAX),
             }],
             fibs: vec![Fib::compile(routes.clone())],
             filters: vec![

@@ -10,7 +10,7 @@ mod unchanged;
 use std::sync::Arc;
 
 use engine::Snapshot;
-use engine::snapshot::{LogRuleId, NicId, PeeringId, PortId, VnetId};
+use engine::snapshot::{LinkId, LogRuleId, NicId, PeeringId, PortId, VnetId};
 use model::Topology;
 use model::topology::{NicIndex, VnetIndex};
 
@@ -90,6 +90,18 @@ impl Generation {
     #[must_use]
     pub fn log_rule(&self, rule: LogRuleId) -> Option<(&str, &str)> {
         self.ids.log_rules.name(rule.0)?.rsplit_once('/')
+    }
+
+    /// The id of a link, by its position among [`Provenance::links`].
+    #[must_use]
+    pub fn link_id(&self, position: usize) -> LinkId {
+        LinkId(self.ids.links.id(position))
+    }
+
+    /// The name of a link, `vnet/peering` or a connection's, of one that is gone too.
+    #[must_use]
+    pub fn link_name(&self, link: LinkId) -> Option<&str> {
+        self.ids.links.name(link.0)
     }
 
     /// The id of a VNet.

@@ -2,6 +2,8 @@
 //! Reads: the peering crossed, the sender's cap, the time. Writes: how long each cap is busy.
 //! Ends with: `VmEgressCap`.
 
+pub(crate) mod settings;
+
 use packet::Headers;
 
 use crate::backbone::{Backbone, Line};
@@ -59,6 +61,7 @@ pub(crate) fn is_immediate(snapshot: &Snapshot, from: NicId, peering: Option<Pee
 
 fn distance(snapshot: &Snapshot, peering: Option<PeeringId>) -> Option<(PeeringId, u64)> {
     let peering = peering?;
-    let latency_ns = snapshot.peerings.get(peering.index())?.latency_ns;
+    let link = snapshot.peerings.get(peering.index())?.link;
+    let latency_ns = snapshot.links.get(link.index())?.latency_ns;
     (latency_ns > 0).then_some((peering, latency_ns))
 }

@@ -5,6 +5,7 @@ use packet::Prefix;
 use crate::balance::{Frontend, Health};
 use crate::fib::Fib;
 use crate::filter::Filter;
+pub use crate::link::settings::{Aqm, Chance, Distribution, Jitter, Link, Loss, Queue};
 
 macro_rules! ids {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
@@ -43,11 +44,13 @@ ids! {
     GatewayId,
     /// Index into [`Snapshot::connections`].
     ConnectionId,
+    /// Index into [`Snapshot::links`]: one direction of a peering or of a connection.
+    LinkId,
 }
 
 /// All tables of one generation. Immutable once published.
 ///
-/// Flows outlive generations and keep ids of NICs, ports and peerings: such an id belongs to one object as long as the
+/// Flows outlive generations and keep ids of NICs, ports and peerings, packets under way those of links: such an id belongs to one object as long as the
 /// lab runs, and rows of objects that are gone stay empty. Ids of FIBs and filters hold within one generation.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -58,6 +61,8 @@ pub struct Snapshot {
     pub peerings: Vec<Peering>,
     pub gateways: Vec<Gateway>,
     pub connections: Vec<Connection>,
+    /// What they do is asked of each packet, and is in no cached decision; what waits on one keeps its id.
+    pub links: Vec<Link>,
     pub fibs: Vec<Fib>,
     pub filters: Vec<Filter>,
     /// By filter and rule: what flow logs call it, if one follows its NSG. Empty: the lab has no flow log.
@@ -162,8 +167,8 @@ pub struct Peering {
     pub forwarded_accepted: bool,
     /// GW-07: the remote VNet uses the gateways of the local one, so it takes what they forward (PEER-21).
     pub transit: bool,
-    /// One way, from the local VNet to the remote one (PEER-39).
-    pub latency_ns: u64,
+    /// From the local VNet to the remote one (PEER-39).
+    pub link: LinkId,
 }
 
 /// A virtual network gateway.
@@ -191,6 +196,10 @@ pub struct Connection {
     pub selectors: Option<Vec<(Prefix, Prefix)>>,
     /// NET-03, in bytes.
     pub mtu: u16,
+    /// Out of the gateway it belongs to.
+    pub out: LinkId,
+    /// To that gateway.
+    pub back: LinkId,
 }
 
 /// The other end of a connection.

@@ -2,6 +2,7 @@
 
 mod flow_logs;
 mod gateways;
+mod links;
 mod load_balancers;
 mod resources;
 mod routes;
@@ -18,6 +19,9 @@ pub use crate::values::{Address, Cidr, Unsupported};
 use crate::yaml::{Node, Value};
 pub use flow_logs::{FlowLog, FlowLogFormat, FlowLogType, RetentionPolicy};
 pub use gateways::{Connection, ConnectionType, Gateway, GatewayType, Site, TrafficSelector, VpnType};
+pub use links::{
+    Aqm, GilbertElliott, Jitter, JitterDistribution, Link, Loss, Number, Queue, Rate, Share, Size, Time,
+};
 pub use load_balancers::{
     BalancedProtocol, BalancingRule, Frontend, HealthProbe, HealthProtocol, LoadBalancer, LoadBalancerSku,
     LoadDistribution,
@@ -82,7 +86,7 @@ object! {
         /// What management clients said of resources beside what the lab does with them: by GROUP, or by
         /// GROUP/PROVIDER/TYPE/NAME, which also says the resource group of an object.
         resources: IndexMap<String, StoredResource> = "resources",
-        /// Seed of everything random.
+        /// Seed of everything random on links; 0 when absent.
         seed: Option<u64> = "seed",
         /// What must hold.
         tests: Vec<Test> = "tests",
@@ -94,8 +98,8 @@ object! {
         connections: IndexMap<String, Connection> = "connections",
         /// Internal load balancers by name.
         load_balancers: IndexMap<String, LoadBalancer> = "loadBalancers",
-        /// Simulated links by peering or connection.
-        links: Unsupported = "links",
+        /// What links do to packets, by `vnet/peering` (that direction) or connection (both).
+        links: IndexMap<String, Link> = "links",
         /// Timed changes.
         events: Unsupported = "events",
     }

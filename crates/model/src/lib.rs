@@ -16,6 +16,7 @@ mod problems;
 pub mod service_tags;
 mod source;
 pub mod topology;
+mod units;
 mod values;
 mod words;
 mod yaml;
@@ -64,6 +65,7 @@ pub fn load(source: Source) -> Result<Loaded, Errors> {
     };
     config::read_service_tags(&mut config, &file, &mut problems);
     let topology = check::check(&config, &mut problems);
+    check::links::refer(&config, &topology, &mut problems);
     if !problems.is_empty() {
         return Err(problems.into_errors(&file, &text, Some(&root)));
     }

@@ -2,6 +2,7 @@
 
 mod gateways;
 mod groups;
+mod links;
 mod load_balancers;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,6 +11,9 @@ use ipnet::IpNet;
 
 pub use gateways::{Connection, Far, Gateway, GatewayKind, LearnedRoute, Site};
 pub use groups::Groups;
+pub use links::{
+    Aqm, Jitter, JitterDistribution, LatencySource, Link, LinkOn, LinkQueue, LinkSettings, Loss,
+};
 pub use load_balancers::{
     BackendPool, BalancedProtocol, BalancingRule, Frontend, HealthProbe, HealthProtocol, LoadBalancer,
     LoadBalancerSku, LoadDistribution,
@@ -90,6 +94,10 @@ pub struct Topology {
     pub gateways: Vec<Gateway>,
     pub sites: Vec<Site>,
     pub connections: Vec<Connection>,
+    /// At most one for each peering and connection.
+    pub links: Vec<Link>,
+    /// Of everything random on links; 0 unless given.
+    pub seed: u64,
     /// What gateways hear over BGP. None: nobody has asked a running BGP speaker, and every speaker is taken to
     /// announce what it should (a site its prefixes, a gateway what [`Topology::advertised`] says).
     pub learned_routes: Option<Vec<LearnedRoute>>,
@@ -198,8 +206,9 @@ pub struct Peering {
     pub do_not_verify_remote_gateways: bool,
     /// The two VNets lie in different regions.
     pub global: bool,
-    /// One way, between the two regions (PEER-39); 0 in one region.
+    /// One way: of its link, else between the two regions (PEER-39); 0 in one region.
     pub latency_us: u64,
+    pub latency_source: LatencySource,
     /// The peering of the other direction, where it exists.
     pub reverse: Option<PeeringIndex>,
 }

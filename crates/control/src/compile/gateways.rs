@@ -9,7 +9,7 @@ use model::topology::{self, GatewayIndex, PeeringState, VnetIndex};
 use packet::key::mapped;
 
 use super::tables::Tables;
-use super::{PortOwner, dense, prefix};
+use super::{PortOwner, dense, links, prefix};
 use crate::rib::{Rib, Route, RouteSource, RouteState, RouteType, peerings};
 
 /// `GatewayId(n)` is `GatewayIndex(n)`.
@@ -52,6 +52,7 @@ pub(super) fn connections(
                 Far::Circuit(fib)
             }
         };
+        let [out, back] = links::of_connection(tables.provenance.peerings.len(), index.0);
         compiled.push(Connection {
             gateway: GatewayId(dense(connection.gateway.0)),
             far,
@@ -63,6 +64,8 @@ pub(super) fn connections(
                     .collect()
             }),
             mtu: connection.mtu,
+            out,
+            back,
         });
     }
     compiled

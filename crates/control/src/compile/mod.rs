@@ -2,6 +2,7 @@
 
 pub mod balancers;
 mod gateways;
+mod links;
 mod log_rules;
 mod tables;
 
@@ -23,6 +24,7 @@ use packet::Prefix;
 use packet::key::mapped;
 
 use crate::rib::Route;
+pub use links::LinkOrigin;
 pub use log_rules::LogRule;
 use tables::Tables;
 
@@ -45,6 +47,8 @@ pub struct Provenance {
     pub ports: Vec<PortOwner>,
     /// By peering: the object it comes from. A peering with a classic VNet, one object, gives both directions (PEER-31).
     pub peerings: Vec<PeeringIndex>,
+    /// By link.
+    pub links: Vec<LinkOrigin>,
     /// By FIB and route number.
     pub routes: Vec<Vec<Route>>,
     /// By filter.
@@ -113,6 +117,7 @@ pub struct RuleOrigin {
 pub fn compile(topology: &Topology, generation: u64) -> Compiled {
     let owners = port_owners(topology);
     let (peerings, peering_ids) = peerings(topology);
+    let (links, link_origins) = links::links(topology, &ways(topology, &peering_ids));
     let (probed, health) = balancers::probed(topology);
     let frontends = balancers::frontends(topology, &probed, &peering_ids);
     let mut tables = Tables::new(topology, vnets(topology, generation), peering_ids, &frontends);
@@ -138,6 +143,7 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         peerings,
         gateways,
         connections,
+        links,
         fibs: tables.fibs,
         filters: tables.filters,
         log_rules,
@@ -156,6 +162,7 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
         snapshot: Arc::new(snapshot),
         provenance: Provenance {
             ports: owners,
+            links: link_origins,
             frontends: origins,
             probed,
             log_rules: logged,
@@ -238,10 +245,16 @@ fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)
                 .any(|used| topology.gateways[used.gateway.0].vnet == local),
             forwarded_accepted: topology.settings.forwarded_semantics == ForwardedSemantics::Tag
                 || theirs.allow_forwarded_traffic,
-            latency_ns: own.latency_us * 1000,
+            link: links::of_peering(peering_id(id)),
         }
     });
     (compiled.collect(), ids)
+}
+
+/// Of each peering its object, and whether it is the object's way back (PEER-31).
+fn ways(topology: &Topology, ids: &[(VnetIndex, PeeringIndex)]) -> Vec<(PeeringIndex, bool)> {
+    let way = |&(local, index): &(VnetIndex, PeeringIndex)| (index, topology.peerings[index.0].from != local);
+    ids.iter().map(way).collect()
 }
 
 fn vnets(topology: &Topology, generation: u64) -> Vec<Vnet> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use model::Topology;
-use model::topology::NicIndex;
+use model::topology::{LinkOn, NicIndex};
 
 use crate::compile::{PortOwner, Provenance, dense};
 
@@ -14,6 +14,7 @@ pub(crate) struct Ids {
     pub(crate) nics: Names,
     pub(crate) ports: Names,
     pub(crate) peerings: Names,
+    pub(crate) links: Names,
     pub(crate) log_rules: Names,
 }
 
@@ -54,6 +55,7 @@ impl Ids {
             nics: next(|ids| &ids.nics, nics.collect()),
             ports: next(|ids| &ids.ports, ports.collect()),
             peerings: next(|ids| &ids.peerings, peerings(topology, provenance)),
+            links: next(|ids| &ids.links, links(topology, provenance)),
             log_rules: next(|ids| &ids.log_rules, log_rules(topology, provenance)),
         }
     }
@@ -153,6 +155,20 @@ fn peerings(topology: &Topology, provenance: &Provenance) -> Vec<(String, String
         )
     });
     keyed.collect()
+}
+
+/// What waits on a link stays on it whatever the link does to packets.
+fn links(topology: &Topology, provenance: &Provenance) -> Vec<(String, String)> {
+    // A link is its peering's as long as that is the same object.
+    let of_peerings = peerings(topology, provenance).into_iter();
+    let of_connections = provenance.links.iter().filter_map(|origin| match origin.on {
+        LinkOn::Connection(_) => {
+            let name = origin.name(topology);
+            Some((format!("connection {name} {}", origin.back), name))
+        }
+        LinkOn::Peering(_) => None,
+    });
+    of_peerings.chain(of_connections).collect()
 }
 
 /// `<NSG>/<rule>`, as flow logs name it; an NSG may have two rules of a name, one in each direction.

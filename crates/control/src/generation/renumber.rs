@@ -6,8 +6,8 @@ use engine::Snapshot;
 use engine::balance::{Backend, Frontend, Rule};
 use engine::fib::NextHop;
 use engine::snapshot::{
-    Connection, EgressCap, FibId, Gateway, Internet, LogRuleId, Nic, NicId, Peering, PeeringId, Port, PortId,
-    Vnet, VnetId,
+    Connection, EgressCap, FibId, Gateway, Internet, Link, LinkId, LogRuleId, Nic, NicId, Peering, PeeringId,
+    Port, PortId, Vnet, VnetId,
 };
 
 use super::ids::{Ids, Names};
@@ -24,6 +24,7 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
         peerings,
         gateways,
         connections,
+        links,
         mut fibs,
         filters,
         mut log_rules,
@@ -60,6 +61,7 @@ pub(super) fn renumber(snapshot: Snapshot, ids: &Ids) -> Snapshot {
             .map(|gateway| ids.in_gateway(gateway))
             .collect(),
         connections: connections.into_iter().map(|it| ids.in_connection(it)).collect(),
+        links: rows(links, &ids.links, |link| link, Link::default),
         fibs,
         filters,
         log_rules,
@@ -113,6 +115,10 @@ impl Ids {
 
     fn peering(&self, peering: PeeringId) -> PeeringId {
         PeeringId(self.peerings.id(peering.index()))
+    }
+
+    fn link(&self, link: LinkId) -> LinkId {
+        LinkId(self.links.id(link.index()))
     }
 
     fn addresses(&self, mut addresses: Vec<(u128, NicId)>) -> Vec<(u128, NicId)> {
@@ -261,7 +267,7 @@ impl Ids {
             access,
             forwarded_accepted,
             transit,
-            latency_ns,
+            link,
         } = peering;
         Peering {
             local: self.vnet(local),
@@ -270,7 +276,7 @@ impl Ids {
             access,
             forwarded_accepted,
             transit,
-            latency_ns,
+            link: self.link(link),
         }
     }
 
@@ -298,6 +304,8 @@ impl Ids {
             port,
             selectors,
             mtu,
+            out,
+            back,
         } = connection;
         Connection {
             gateway,
@@ -305,6 +313,8 @@ impl Ids {
             port: port.map(|port| self.port(port)),
             selectors,
             mtu,
+            out: self.link(out),
+            back: self.link(back),
         }
     }
 }
@@ -334,6 +344,6 @@ fn gone_peering() -> Peering {
         access: false,
         forwarded_accepted: false,
         transit: false,
-        latency_ns: 0,
+        link: LinkId(GONE),
     }
 }

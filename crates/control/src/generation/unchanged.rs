@@ -35,6 +35,8 @@ fn changed(previous: &Snapshot, next: &Snapshot) -> Vec<bool> {
         // What a gateway forwards is decided anew for each packet.
         gateways: _,
         connections: _,
+        // Asked about packet by packet; whether a burst may go unlooked, in every generation.
+        links: _,
         // Compared NIC by NIC.
         fibs: _,
         // NSG-09.

@@ -13,7 +13,7 @@ use crate::present;
 type Objects = BTreeMap<(String, String), (String, Map<String, Value>)>;
 
 /// Sections of a lab file that hold objects by name, ARM's types of them, and the section inside that holds more.
-const SECTIONS: [(&str, &str, &str); 9] = [
+const SECTIONS: [(&str, &str, &str); 10] = [
     ("vnets", "Microsoft.Network/virtualNetworks", "subnets"),
     ("routeTables", "Microsoft.Network/routeTables", "routes"),
     (
@@ -31,6 +31,8 @@ const SECTIONS: [(&str, &str, &str); 9] = [
     ("sites", "Microsoft.Network/localNetworkGateways", ""),
     ("connections", "Microsoft.Network/connections", ""),
     ("loadBalancers", "Microsoft.Network/loadBalancers", ""),
+    // Azure has none.
+    ("links", "links", ""),
 ];
 const PEERING: &str = "Microsoft.Network/virtualNetworks/virtualNetworkPeerings";
 const NIC: &str = "Microsoft.Network/networkInterfaces";

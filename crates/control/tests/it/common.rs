@@ -41,6 +41,8 @@ pub(crate) fn lab(profile: Profile) -> Topology {
         gateways: Vec::new(),
         sites: Vec::new(),
         connections: Vec::new(),
+        links: Vec::new(),
+        seed: 0,
         learned_routes: None,
         internet: None,
         tests: Vec::new(),
@@ -126,6 +128,7 @@ pub(crate) fn peer(topology: &mut Topology, a: VnetIndex, b: VnetIndex) -> [Peer
             do_not_verify_remote_gateways: false,
             global: false,
             latency_us: 0,
+            latency_source: model::topology::LatencySource::Region,
             reverse: Some(PeeringIndex(reverse)),
         });
     }

@@ -13,7 +13,7 @@ const LENGTH: u64 = 1000;
 /// A's packets take 10 ms to the hub's VNet.
 fn far() -> Lab {
     let mut lab = Lab::new();
-    lab.snapshot.peerings[A_TO_HUB.index()].latency_ns = 10 * MS;
+    lab.link(A_TO_HUB).latency_ns = 10 * MS;
     lab.publish();
     lab
 }
@@ -113,7 +113,7 @@ fn a_change_of_distance_concerns_packets_that_leave_later() {
     let mut lab = far();
     let begun_ns = lab.now_ns;
     lab.send(WEB, &datagram(WEB_IP, NVA_IP, 1));
-    lab.snapshot.peerings[A_TO_HUB.index()].latency_ns = 2 * MS;
+    lab.link(A_TO_HUB).latency_ns = 2 * MS;
     lab.publish();
     lab.send(WEB, &datagram(WEB_IP, NVA_IP, 2));
     let times: Vec<u64> = lab
@@ -123,7 +123,7 @@ fn a_change_of_distance_concerns_packets_that_leave_later() {
         .collect();
     // Nothing overtakes on a line.
     assert_eq!(times, [10 * MS, 10 * MS]);
-    lab.snapshot.peerings[A_TO_HUB.index()].latency_ns = 0;
+    lab.link(A_TO_HUB).latency_ns = 0;
     lab.publish();
     assert_eq!(lab.send(WEB, &datagram(WEB_IP, NVA_IP, 2)), to(NVA));
 }
@@ -156,7 +156,7 @@ fn what_is_under_way_is_bounded_and_what_is_too_much_is_counted() {
         under_way_bytes: 100 * (LENGTH + 64),
         ..WorkerOptions::default()
     });
-    lab.snapshot.peerings[A_TO_HUB.index()].latency_ns = 10 * MS;
+    lab.link(A_TO_HUB).latency_ns = 10 * MS;
     let mut verdicts = [0, 0];
     for _ in 0..150 {
         match lab.send(WEB, &datagram(WEB_IP, NVA_IP, 1)) {

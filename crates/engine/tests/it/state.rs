@@ -104,7 +104,7 @@ fn an_asymmetric_path_meets_no_record_at_the_appliance() {
         access: true,
         forwarded_accepted: true,
         transit: false,
-        latency_ns: 0,
+        link: engine::snapshot::LinkId(u32::MAX),
     });
     lab.route(DB, "10.1.0.0/16", engine::fib::NextHop::Peering(peer));
     lab.deny_inbound(WEB);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use engine::fib::{Fib, NextHop, Route};
 use engine::filter::{Access, Filter, Rule};
 use engine::snapshot::{
-    FibId, FilterId, Internet, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId,
+    FibId, FilterId, Internet, Link, LinkId, Nic, NicId, Peering, PeeringId, Port, PortId, Vnet, VnetId,
 };
 use engine::{DropReason, Snapshot, Verdict, Worker, WorkerOptions};
 use etherparse::{IpNumber, PacketBuilder, PacketBuilderStep};
@@ -95,6 +95,16 @@ impl Lab {
 
     pub(crate) fn pass(&mut self, seconds: u64) {
         self.now_ns += seconds * SECOND;
+    }
+
+    /// The link of a peering.
+    pub(crate) fn link(&mut self, peering: PeeringId) -> &mut Link {
+        let peerings = (0..).zip(&mut self.snapshot.peerings);
+        peerings.for_each(|(at, peering)| peering.link = LinkId(at));
+        self.snapshot
+            .links
+            .resize(self.snapshot.peerings.len(), Link::default());
+        &mut self.snapshot.links[peering.index()]
     }
 
     pub(crate) fn nic(&mut self, nic: NicId) -> &mut Nic {
@@ -301,7 +311,8 @@ fn peering(local: u32, remote: u32, reverse: PeeringId) -> Peering {
         access: true,
         forwarded_accepted: true,
         transit: false,
-        latency_ns: 0,
+        // That of its place in the list.
+        link: LinkId(u32::MAX),
     }
 }
 

@@ -22,6 +22,7 @@ pub fn between(old: &Config, new: &Config) -> Vec<Operation> {
         return Vec::new();
     }
     let mut operations = Vec::new();
+    operations.extend(gone(&old.links, &new.links).map(|name| Operation::DeleteLink { name }));
     operations.extend(peerings_gone(&old, &new));
     let connections = gone(&old.connections, &new.connections);
     operations.extend(connections.map(|name| Operation::DeleteConnection { name }));
@@ -58,6 +59,12 @@ pub fn between(old: &Config, new: &Config) -> Vec<Operation> {
         changed(&old.resources, &new.resources).map(|(key, it)| Operation::PutResource {
             key,
             resource: Box::new(it.clone()),
+        }),
+    );
+    operations.extend(
+        changed(&old.links, &new.links).map(|(name, link)| Operation::PutLink {
+            name,
+            link: Box::new(link.clone()),
         }),
     );
     let tables = gone(&old.route_tables, &new.route_tables);

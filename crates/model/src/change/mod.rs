@@ -161,6 +161,14 @@ pub enum Operation {
     DeleteResource {
         key: String,
     },
+    /// What a peering, `vnet/peering`, or a connection does to packets. It outlives the peering, for one of its name.
+    PutLink {
+        name: String,
+        link: Box<config::Link>,
+    },
+    DeleteLink {
+        name: String,
+    },
 }
 
 /// What operations lead to.
@@ -191,6 +199,11 @@ pub fn apply(config: &Config, operations: &[Operation], actor: Option<&str>) -> 
     }
     resources::sweep(&mut next);
     let topology = checked(&next)?;
+    for operation in operations {
+        if let Operation::PutLink { name, .. } = operation {
+            check::links::exists(&topology, name)?;
+        }
+    }
     Ok(Changed {
         config: next,
         topology,
@@ -233,6 +246,7 @@ pub fn converge(config: &Config, new: &Config) -> Result<Changed, Refusal> {
         sites: old.sites,
         connections: old.connections,
         resources: old.resources,
+        links: old.links,
         tests: Vec::new(),
         ..new.clone()
     };
@@ -330,5 +344,7 @@ fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Resu
         Op::DeleteConnection { name } => section::delete(&mut config.connections, "connections", name),
         Op::PutResource { key, resource } => section::put(&mut config.resources, key, resource),
         Op::DeleteResource { key } => section::delete(&mut config.resources, "resources", key),
+        Op::PutLink { name, link } => section::put(&mut config.links, name, link),
+        Op::DeleteLink { name } => section::delete(&mut config.links, "links", name),
     }
 }

@@ -116,6 +116,9 @@ fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
         Op::DeleteSite { name } => network("localNetworkGateways", name, "", "delete"),
         Op::PutConnection { name, .. } => network("connections", name, "", "write"),
         Op::DeleteConnection { name } => network("connections", name, "", "delete"),
+        // Azure has no such object: whoever may do everything with networks may do this.
+        Op::PutLink { name, .. } => network("links", name, "", "write"),
+        Op::DeleteLink { name } => network("links", name, "", "delete"),
         Op::DeleteLoadBalancer { name } => network("loadBalancers", name, "", "delete"),
         Op::PutResource { key, .. } => stored(config, key, "write"),
         Op::DeleteResource { key } => stored(config, key, "delete"),

@@ -6,6 +6,7 @@ mod connections;
 pub(crate) mod expectations;
 mod flow_logs;
 mod gateways;
+pub(crate) mod links;
 mod load_balancers;
 mod members;
 mod names;
@@ -125,6 +126,7 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     nics::check(&scope, &mut topology, problems);
     load_balancers::check(&scope, &mut topology, problems);
     gateways::check(&scope, &mut topology, problems);
+    links::check(&scope, &mut topology, problems);
     gateways::user_routes(&topology, problems);
     service_endpoints::distinct_clients(&topology, problems);
     nsgs::plain_where_classic(&topology, problems);
@@ -176,6 +178,8 @@ fn empty(config: &Config) -> Topology {
         gateways: Vec::new(),
         sites: Vec::new(),
         connections: Vec::new(),
+        links: Vec::new(),
+        seed: config.seed.unwrap_or_default(),
         learned_routes: None,
         internet: None,
         tests: Vec::new(),

@@ -9,7 +9,9 @@ use crate::check::peerings::Declared;
 use crate::config;
 use crate::measured;
 use crate::problems::Problems;
-use crate::topology::{Peering, PeeringIndex, PeeringState, Profile, SyncLevel, Topology, VnetIndex};
+use crate::topology::{
+    LatencySource, Peering, PeeringIndex, PeeringState, Profile, SyncLevel, Topology, VnetIndex,
+};
 
 /// PEER-03..07, PEER-16..18, PEER-31.
 pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &mut Problems) {
@@ -44,18 +46,7 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
         {
             one_kind(one, back, topology, problems);
         }
-        let latency_us = match measured::round_trip_ms(&from.location, &to.location) {
-            // Half of the round trip each way (PEER-39).
-            Some(ms) if from.location != to.location => ms * 1000 / 2,
-            _ => 0,
-        };
-        if from.location != to.location && latency_us == 0 {
-            let message = format!(
-                "no latency is published between {} and {}: the peering adds none",
-                from.location, to.location
-            );
-            problems.note(&one.at, message);
-        }
+        let (latency_us, latency_source) = latency(&from.location, &to.location);
         let peering = Peering {
             name: one.name.clone(),
             from: VnetIndex(one.from),
@@ -72,11 +63,26 @@ pub(crate) fn check(declared: &[Declared], topology: &mut Topology, problems: &m
             do_not_verify_remote_gateways: one.given.do_not_verify_remote_gateways.unwrap_or(false),
             global: from.location != to.location,
             latency_us,
+            latency_source,
             reverse: reverse_index,
         };
         topology.peerings.push(peering);
     }
     sync_levels(topology);
+}
+
+/// One way between two regions: half of the published round trip (PEER-39), or an estimate.
+fn latency(from: &str, to: &str) -> (u64, LatencySource) {
+    if from == to {
+        return (0, LatencySource::Region);
+    }
+    if let Some(ms) = measured::round_trip_ms(from, to) {
+        return (ms * 1000 / 2, LatencySource::Published);
+    }
+    match measured::estimate_us(from, to) {
+        Some(us) => (us, LatencySource::Estimate),
+        None => (0, LatencySource::Unknown),
+    }
 }
 
 /// PEER-40: both directions peer whole VNets, or both subnets.
