@@ -13,6 +13,7 @@ use engine::snapshot::PortId;
 use engine::stats::Flow;
 use lab::LabSpec;
 use model::change::{Changed, Operation, Refusal};
+use model::config::Time;
 use model::topology::PortNamespace;
 use model::{Config, Topology};
 use port::Queue;
@@ -43,7 +44,7 @@ impl Lab {
     /// The file is refused, or needs what a running lab cannot do.
     pub(crate) fn plan(&self, file: &LabFile, flows: &[Flow]) -> Result<Plan, ChangeError> {
         let present = self.current();
-        let wanted = want(&present, file)?;
+        let wanted = want(&present, file, self.events.age())?;
         Ok(self.compare(&present, &wanted.next, flows))
     }
 
@@ -55,7 +56,7 @@ impl Lab {
         let mut hands = self.hands.lock();
         let attached = hands.as_mut().ok_or(ChangeError::Down)?;
         let present = self.current();
-        let wanted = want(&present, file)?;
+        let wanted = want(&present, file, self.events.age())?;
         let plan = self.compare(&present, &wanted.next, flows);
         self.carry_out(attached, &present, wanted)?;
         Ok(plan)
@@ -66,7 +67,6 @@ impl Lab {
     ///
     /// # Errors
     /// A rule forbids it, or something new could not be made. The lab is as it was.
-    #[expect(dead_code, reason = "the first to make single changes takes this line out")]
     pub(crate) fn change(
         &self,
         actor: Option<&str>,
@@ -144,11 +144,11 @@ fn declared_by(lab: &Current) -> Declared<'_> {
 }
 
 /// Everything that can be refused is refused here.
-fn want(present: &Current, file: &LabFile) -> Result<Wanted, ChangeError> {
+fn want(present: &Current, file: &LabFile, age: Time) -> Result<Wanted, ChangeError> {
     let loaded = declared::load(file)?;
     check_host(&present.generation.topology, &loaded.topology)?;
     let changed = model::change::converge(&present.config, &loaded.config)?;
-    let (config, topology, text) = settle(loaded, changed)?;
+    let (config, topology, text) = settle(loaded, changed, age)?;
     let file = LabFile { text, ..file.clone() };
     wanted(present, config, topology, file)
 }
@@ -195,10 +195,17 @@ fn wanted(
 }
 
 /// The user's own file where a fresh start of it would give this very lab; else what the lab has become, written out.
-fn settle(loaded: model::Loaded, changed: Changed) -> Result<(Config, Topology, String), ChangeError> {
-    if circumstances(&loaded.topology) == circumstances(&changed.topology) {
+/// Events of a time that is over at this `age` of the lab will not happen.
+fn settle(
+    loaded: model::Loaded,
+    mut changed: Changed,
+    age: Time,
+) -> Result<(Config, Topology, String), ChangeError> {
+    let over = loaded.config.events.iter().any(|event| event.at.0 <= age.0);
+    if !over && circumstances(&loaded.topology) == circumstances(&changed.topology) {
         return Ok((loaded.config, loaded.topology, loaded.text));
     }
+    changed.config.events.retain(|event| event.at.0 > age.0);
     let text = written(&changed.config)?;
     Ok((changed.config, changed.topology, text))
 }

@@ -10,6 +10,7 @@ mod change;
 pub mod client;
 mod declared;
 mod ends;
+mod events;
 mod exchange;
 mod flow_log;
 #[cfg(test)]

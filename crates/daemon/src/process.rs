@@ -29,7 +29,7 @@ use crate::server::{self, Server, Stop};
 use crate::up::{Io, Readiness, Running, UpError, UpOptions};
 use crate::waiting::Waiting;
 use crate::worker::{Settings, Workers};
-use crate::{bgp, declared, labs, log};
+use crate::{bgp, declared, events, labs, log};
 
 /// The control socket in the run directory.
 pub(crate) const SOCKET: &str = "api.sock";
@@ -202,6 +202,7 @@ async fn serve(
     let run_dir = attached.run_dir.path().to_owned();
     lab.hands.give(attached);
     bgp::start(&lab, &run_dir);
+    tokio::spawn(events::run(Arc::clone(&lab)));
     let end = match announced {
         Ok(()) => ends.first(&mut stops, keeper).await,
         // Whoever wanted the lab was interrupted meanwhile.
@@ -285,6 +286,7 @@ async fn forward(
     };
     let lab = Arc::new(Lab::new(current, orders.io, published, workers, Hands::default()));
     let run_dir = &attached.run_dir;
+    (lab.events.begin(run_dir, fresh)).map_err(|error| cannot("write to the run directory", &error))?;
     let listener =
         server::listen(&run_dir.file(SOCKET)).map_err(|error| cannot("open the control socket", &error))?;
     labs::remember(run_dir, &named).map_err(|error| cannot("write to the run directory", &error))?;
