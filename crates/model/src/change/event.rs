@@ -1,9 +1,12 @@
 //! What an event, timed or commanded, does: its operations.
 
+use indexmap::IndexMap;
+
 use super::section::{missing, value};
 use super::{Operation, Refusal};
 use crate::config::{Config, Event, Machine, PowerState, SitePrefix};
 use crate::problems::join;
+use crate::words::closest;
 
 /// The operations that carry out an event. None where it changes nothing: what is stopped is stopped again.
 ///
@@ -36,7 +39,7 @@ pub fn event(config: &Config, event: &Event) -> Result<Vec<Operation>, Refusal> 
 
 fn power(config: &Config, machine: &Machine, state: PowerState) -> Result<Operation, Refusal> {
     let name = &machine.vm;
-    let vm = value(&config.vms, name).ok_or_else(|| missing("vms", name))?;
+    let vm = value(&config.vms, name).ok_or_else(|| absent(&config.vms, "vms", name))?;
     let mut vm = vm.clone();
     vm.power_state = (state != PowerState::Running).then_some(state);
     Ok(Operation::PutVm {
@@ -45,9 +48,17 @@ fn power(config: &Config, machine: &Machine, state: PowerState) -> Result<Operat
     })
 }
 
+fn absent<T>(map: &IndexMap<String, T>, at: &str, name: &str) -> Refusal {
+    let refusal = missing(at, name);
+    match closest(name, map.keys().map(String::as_str)) {
+        Some(near) => refusal.help(format!("did you mean '{near}'?")),
+        None => refusal,
+    }
+}
+
 fn known(config: &Config, prefix: &SitePrefix, known: bool) -> Result<Operation, Refusal> {
     let SitePrefix { site: name, prefix } = prefix;
-    let site = value(&config.sites, name).ok_or_else(|| missing("sites", name))?;
+    let site = value(&config.sites, name).ok_or_else(|| absent(&config.sites, "sites", name))?;
     if !site.address_prefixes.contains(prefix) {
         let has: Vec<String> = site
             .address_prefixes
