@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::drive::Test;
-use crate::event_args::EventArgs;
 use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextHopArgs};
 
 pub(crate) const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
@@ -63,10 +62,18 @@ pub(crate) enum Command {
     /// Bring a lab up.
     ///
     /// Stays in front until Ctrl-C, which takes the lab down; with --detach it returns as soon as every port forwards.
-    /// A lab that cannot come up wholly leaves nothing behind.
+    /// A lab that cannot come up wholly leaves nothing behind. Of a lab whose daemon ended, programs still run: `up` goes
+    /// on with it as it was, and its name is enough.
     #[command(after_help = "Examples:\n  peerlane up examples/hub-spoke.vnet.yaml\n  \
-                            peerlane up examples/hub-spoke.vnet.yaml --detach")]
+                            peerlane up examples/hub-spoke.vnet.yaml --detach\n  \
+                            peerlane up hub-spoke --detach")]
     Up(UpArgs),
+    /// Put this program in place of a running lab's daemon, for an upgrade.
+    ///
+    /// The lab's keeper holds its namespaces, programs and TUNs meanwhile, and the new daemon goes on with the lab as it
+    /// was, peerings and rules as the last change left them. Connections notice a pause; every packet after it is judged anew.
+    #[command(after_help = "Example:\n  peerlane restart hub-spoke")]
+    Restart(RestartArgs),
     /// Take a running lab down.
     #[command(after_help = "Example:\n  peerlane down hub-spoke")]
     Down(LabArg),
@@ -145,16 +152,6 @@ pub(crate) enum Command {
         allow_missing_positional = true
     )]
     Apply(ApplyArgs),
-    /// Have something happen to a running lab now, or list what happened and what is to come.
-    ///
-    /// The same as the file's `events:` do at their times: a peering is created or deleted, a VM stopped or started, a
-    /// site's prefix withdrawn or announced. Each is one change, made as a whole or not at all. Without a verb the
-    /// events are listed, those of the file that are to come last.
-    #[command(
-        after_help = "Examples:\n  peerlane event hub-spoke\n  peerlane event hub-spoke stop web\n  \
-                            peerlane event hub-spoke delete hub/hub-to-spoke1"
-    )]
-    Event(EventArgs),
     /// Write a lab back as a lab file.
     ///
     /// Of a running lab: what it is now, with the states of its peerings.
@@ -204,8 +201,8 @@ pub(crate) enum Command {
     BenchEnd(BenchEndArgs),
     /// Show the next hop of a packet of a VM.
     ///
-    /// JSON output of this and the next four is that of `az network watcher`. Diagnostics are of running VMs,
-    /// as every VM is that no event has stopped.
+    /// JSON output of this and the next four is that of `az network watcher`. Diagnostics are of running VMs, and every VM of
+    /// a lab runs.
     #[command(
         after_help = "Example:\n  peerlane show-next-hop examples/hub-spoke.vnet.yaml client --source-ip 10.1.0.4 \
                       --dest-ip 10.2.0.4",
@@ -299,6 +296,12 @@ pub(crate) struct CaptureArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// The running lab; may be left out when exactly one runs.
+    pub(crate) lab: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct MeterArgs {
     #[arg(help = LAB_HELP)]
     pub(crate) lab: Option<String>,
@@ -309,7 +312,8 @@ pub(crate) struct MeterArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    #[arg(help = FILE_HELP)]
+    /// A lab file, a directory with one *.vnet.yaml, or `-` for standard input; or the name of a lab whose daemon ended.
+    #[arg(value_name = "FILE")]
     pub(crate) file: String,
     /// Return as soon as every port forwards.
     #[arg(short, long)]

@@ -88,8 +88,7 @@ impl Lab {
     fn from_daemon(listed: &Listed) -> Result<Self, Failure> {
         let client = connect(listed)?;
         let file = client.lab().map_err(unanswered)?;
-        // Of a lab that runs, events may have happened by now.
-        let loaded = model::reload(Source::Text {
+        let loaded = load(Source::Text {
             name: file.file,
             text: file.text,
         })

@@ -4,7 +4,6 @@ mod args;
 mod bench;
 mod commands;
 mod diagnostics;
-mod event_args;
 mod failure;
 mod lab_ref;
 mod output;
@@ -14,6 +13,7 @@ mod watcher_args;
 
 use std::env;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,6 +28,10 @@ fn main() -> ExitCode {
     match arguments.get(1).and_then(|word| word.to_str()) {
         Some("keeper") => return lab::keeper::main(arguments.get(2..).unwrap_or_default()),
         Some("daemon") => return ExitCode::from(daemon::main()),
+        Some("store") => {
+            let path = arguments.get(2).map(Path::new).unwrap_or(Path::new(""));
+            return ExitCode::from(daemon::check_store(path));
+        }
         _ => {}
     }
     let code = match Cli::try_parse() {
@@ -59,6 +63,7 @@ fn run(cli: Cli) -> Outcome {
     match cli.command {
         Command::Validate(args) => commands::validate::validate(&args, output),
         Command::Up(args) => commands::run::up(&args, output),
+        Command::Restart(args) => commands::run::restart(&args, output),
         Command::Down(args) => commands::run::down(&args, output),
         Command::List => commands::run::list(output),
         Command::Exec(args) => commands::exec::exec(&args),
@@ -76,7 +81,6 @@ fn run(cli: Cli) -> Outcome {
         Command::Meter(args) => commands::meter::meter(&args, output),
         Command::Plan(args) => commands::change::plan(&args, output),
         Command::Apply(args) => commands::change::apply(&args, output),
-        Command::Event(args) => commands::event::event(&args, output),
         Command::Export(args) => commands::change::export(&args),
         Command::Bench(args) => commands::bench::bench(&args, output),
         Command::BenchEnd(args) => commands::bench::end(&args),

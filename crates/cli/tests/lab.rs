@@ -9,7 +9,6 @@ mod balancing;
 mod bench;
 mod bgp;
 mod distance;
-mod events;
 mod facts;
 mod flow_logs;
 mod ip;

@@ -398,3 +398,128 @@ impl Drop for Netns {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
 }
+
+/// `a` and `b` of [`two_vnets`] with a change on top: what runs is not what the file says.
+fn changed_lab(peerlane: &Peerlane, name: &str) -> std::path::PathBuf {
+    let text = two_vnets(name, TOKEN_SERVER);
+    let file = peerlane.file(name, &text);
+    peerlane.up(&file);
+    let changed = text.replace("priority: 100", "priority: 200")
+        + "  - { from: b, to: a, protocol: Icmp, expect: Allow }\n";
+    let changed = changed.replace(
+        "  c: {",
+        "  d: { subnet: two/default, privateIPAddress: 10.1.0.77 }\n  c: {",
+    );
+    let changed = peerlane.file(&format!("{name}-changed"), &changed);
+    let ran = peerlane.run(["apply", name, changed.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    file
+}
+
+fn state_of(peerlane: &Peerlane, name: &str) -> [String; 3] {
+    [
+        vec!["export", name],
+        vec!["peerings", name, "-o", "json"],
+        vec!["rules", name, "c", "-o", "json"],
+    ]
+    .map(|command| {
+        let ran = peerlane.run(&command);
+        assert_eq!(ran.code, 0, "{command:?}: {ran:?}");
+        ran.stdout
+    })
+}
+
+/// The daemon ends in every way there is, and the next one forwards by the last change, not by the file of `up`.
+#[test]
+fn the_stored_lab_wins_over_the_file_and_programs_live_on() {
+    for user in users() {
+        let peerlane = Peerlane::new(user);
+        let name = unique("stored");
+        let file = changed_lab(&peerlane, &name);
+        let (before, programs) = (state_of(&peerlane, &name), token(&peerlane, &name));
+        let same = |how: &str| {
+            assert_eq!(state_of(&peerlane, &name), before, "{user:?} {how}");
+            assert_eq!(token(&peerlane, &name), programs, "{user:?} {how}: started anew");
+        };
+        let orphaned = || {
+            let orphaned = wait_for(SOON, || peerlane.list()[0]["state"] == "Orphaned");
+            assert!(orphaned, "{:?}", peerlane.list());
+        };
+
+        kill(peerlane.daemon_pid());
+        orphaned();
+        let up = peerlane.run(["up", file.to_str().unwrap(), "--detach"]);
+        assert_eq!(up.code, 0, "{up:?}");
+        assert!(
+            up.stderr.contains(&format!("peerlane apply {name}")),
+            "says what to do: {up:?}"
+        );
+        same("after SIGKILL and up FILE");
+
+        // SIGTERM drains, SIGHUP is no reason to end.
+        let daemon = rustix::process::Pid::from_raw(peerlane.daemon_pid()).unwrap();
+        rustix::process::kill_process(daemon, rustix::process::Signal::HUP).unwrap();
+        same("after SIGHUP");
+        assert_eq!(peerlane.daemon_pid(), daemon.as_raw_pid());
+        rustix::process::kill_process(daemon, rustix::process::Signal::TERM).unwrap();
+        orphaned();
+        let up = peerlane.run(["up", &name, "--detach"]);
+        assert_eq!(up.code, 0, "{up:?}");
+        assert_eq!(up.stderr, "", "nothing differs");
+        same("after SIGTERM and up NAME");
+
+        let daemon = peerlane.daemon_pid();
+        let again = peerlane.run(["restart", &name]);
+        assert_eq!(again.code, 0, "{again:?}");
+        assert_ne!(peerlane.daemon_pid(), daemon);
+        same("after restart");
+        assert_eq!(peerlane.run(["test", &name]).code, 0);
+        assert_eq!(peerlane.run(["down", &name]).code, 0);
+        peerlane.assert_nothing_left(&name);
+        let gone = peerlane.run(["up", &name, "--detach"]);
+        assert_eq!(gone.code, 3, "{gone:?}");
+    }
+}
+
+#[test]
+fn a_damaged_store_is_reported_and_the_lab_left_alone() {
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("damaged");
+    let file = changed_lab(&peerlane, &name);
+    let before = state_of(&peerlane, &name);
+    kill(peerlane.daemon_pid());
+    assert!(wait_for(SOON, || peerlane.list()[0]["state"] == "Orphaned"));
+    let store = peerlane.state_dir().join(&name).join("state.redb");
+    let good = fs::read(&store).unwrap();
+    let used: Vec<usize> = (0..good.len()).filter(|at| good[*at] != 0).collect();
+    let mut refused = 0;
+    for part in 0..8 {
+        let mut bad = good.clone();
+        for at in &used[part * used.len() / 8..][..used.len() / 8] {
+            bad[*at] ^= 0x55;
+        }
+        fs::write(&store, bad).unwrap();
+        let up = peerlane.run(["up", file.to_str().unwrap(), "--detach"]);
+        if up.code == 0 {
+            // Only what earlier transactions left was hit.
+            assert_eq!(state_of(&peerlane, &name), before, "part {part}");
+            kill(peerlane.daemon_pid());
+            assert!(wait_for(SOON, || peerlane.list()[0]["state"] == "Orphaned"));
+            continue;
+        }
+        refused += 1;
+        assert_eq!(up.code, 1, "part {part}: {up:?}");
+        assert!(up.stderr.contains("state.redb"), "says where: {up:?}");
+        assert!(
+            up.stderr.contains(&format!("peerlane down {name}")),
+            "says what to do: {up:?}"
+        );
+        assert_eq!(peerlane.list()[0]["state"], "Orphaned", "its programs still run");
+    }
+    assert!(refused > 2, "{refused} of 8");
+    fs::write(&store, good).unwrap();
+    peerlane.up(&file);
+    assert_eq!(peerlane.run(["exec", "d", "--", "true"]).code, 0);
+    assert_eq!(peerlane.run(["down", &name]).code, 0);
+    peerlane.assert_nothing_left(&name);
+}

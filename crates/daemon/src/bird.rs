@@ -45,8 +45,6 @@ pub(crate) struct Neighbour {
     pub(crate) interface: String,
     /// Where else next hops lie that are its own affair.
     pub(crate) hops: Vec<Ipv4Net>,
-    /// What it may not tell.
-    pub(crate) refused: Vec<Ipv4Net>,
     /// What it is told, beside what other neighbours say (default routes excepted).
     pub(crate) announced: Vec<Ipv4Net>,
 }
@@ -131,21 +129,13 @@ fn session(router: &Router, neighbour: &Neighbour) -> String {
         name,
         address,
         asn: remote,
-        refused,
         announced,
         ..
     } = neighbour;
-    let list = |prefixes: &[Ipv4Net]| {
-        let prefixes: Vec<String> = prefixes.iter().map(Ipv4Net::to_string).collect();
-        prefixes.join(", ")
-    };
-    let announced = match announced.is_empty() {
+    let prefixes: Vec<String> = announced.iter().map(Ipv4Net::to_string).collect();
+    let announced = match prefixes.is_empty() {
         true => String::new(),
-        false => format!(" || (proto = \"own\" && net ~ [ {} ])", list(announced)),
-    };
-    let import = match refused.is_empty() {
-        true => String::from("all"),
-        false => format!("where !(net ~ [ {} ])", list(refused)),
+        false => format!(" || (proto = \"own\" && net ~ [ {} ])", prefixes.join(", ")),
     };
     format!(
         "protocol bgp '{}' {{
@@ -159,7 +149,7 @@ fn session(router: &Router, neighbour: &Neighbour) -> String {
   error wait time 1, 5;
   graceful restart off;
   ipv4 {{
-    import {import};
+    import all;
     import limit {PREFIX_LIMIT} action restart;
     export where (source = RTS_BGP && net.len > 0){announced};
     next hop self;
@@ -270,7 +260,6 @@ mod tests {
             asn: 65000 + u32::from(last),
             interface: String::from("eth0"),
             hops: Vec::new(),
-            refused: vec!["10.2.0.0/16".parse().unwrap(), "10.3.0.0/16".parse().unwrap()],
             announced: vec!["10.1.0.0/16".parse().unwrap()],
         });
         Router {

@@ -57,9 +57,7 @@ impl Lab {
     /// The lab is being taken down.
     pub(crate) fn revise(&self, edit: impl FnOnce(&mut Topology)) -> Result<u64, ChangeError> {
         let hands = self.hands.lock();
-        if hands.is_none() {
-            return Err(ChangeError::Down);
-        }
+        let attached = hands.as_ref().ok_or(ChangeError::Down)?;
         let present = self.current();
         let mut topology = (*present.generation.topology).clone();
         edit(&mut topology);
@@ -67,7 +65,12 @@ impl Lab {
             generation: next(&present.generation, topology),
             ..(*present).clone()
         };
-        Ok(self.publish(next))
+        let generation = self.publish(next);
+        if let Err(error) = attached.store.count(generation) {
+            // Only its number is lost: what was learned is learned anew.
+            tracing::error!("{error}");
+        }
+        Ok(generation)
     }
 
     /// Starts a program in a namespace of the lab, as those of its file. Not for asynchronous code.

@@ -1,33 +1,79 @@
-//! The lab file that declares what runs: it stays with the keeper, beyond the life of a daemon.
+//! The lab file that declares what runs: as a user gave it, or as an earlier daemon stored it.
 
-use lab::{HeldLab, LabSpec};
+use lab::LabSpec;
+use model::{Config, Topology};
 
 use crate::api::LabFile;
-use crate::up::UpError;
+use crate::store::{Stored, Wanted};
+use crate::up::{Forwarding, UpError};
 
-/// For the keeper.
-///
-/// # Errors
-/// None that is known.
-pub(crate) fn hold(file: &LabFile, spec: &LabSpec) -> Result<HeldLab, UpError> {
-    let declared = serde_json::to_string(file)
-        .map_err(|error| UpError::failed(format!("cannot write down what the lab is: {error}")))?;
-    Ok(HeldLab {
-        spec: spec.clone(),
-        declared,
-    })
+/// The first generation of a lab.
+const FIRST_GENERATION: u64 = 1;
+
+/// A lab as a daemon begins with it.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    /// How it was named to `up` or `apply`; `-` for standard input.
+    pub(crate) file: String,
+    /// The user's own words, where they still declare `config`.
+    pub(crate) text: Option<String>,
+    pub(crate) config: Config,
+    pub(crate) topology: Topology,
+    pub(crate) spec: LabSpec,
+    pub(crate) generation: u64,
+    pub(crate) forwarding: Forwarding,
 }
 
-/// From the keeper.
-///
-/// # Errors
-/// Another version wrote it otherwise.
-pub(crate) fn held(lab: &HeldLab) -> Result<LabFile, UpError> {
-    serde_json::from_str(&lab.declared).map_err(|error| {
-        let name = &lab.spec.name;
-        UpError::failed(format!("what lab {name} is cannot be read: {error}"))
-            .with_remedy(format!("`peerlane down {name}` ends it"))
-    })
+impl Begin {
+    /// A new lab.
+    ///
+    /// # Errors
+    /// The file is not valid, or needs what this machine has not.
+    pub(crate) fn of(given: &LabFile, forwarding: Forwarding) -> Result<Self, UpError> {
+        let loaded = load(given)?;
+        crate::bgp::check(&loaded.topology)?;
+        Ok(Self {
+            file: given.file.clone(),
+            text: Some(loaded.text),
+            spec: LabSpec::of(&loaded.topology)?,
+            config: loaded.config,
+            topology: loaded.topology,
+            generation: FIRST_GENERATION,
+            forwarding,
+        })
+    }
+
+    /// The lab of an earlier daemon.
+    ///
+    /// # Errors
+    /// This version refuses what that one stored.
+    pub(crate) fn again(stored: Stored) -> Result<Self, UpError> {
+        let declared = LabFile {
+            file: stored.file,
+            text: stored.declared,
+        };
+        let loaded = load(&declared)?;
+        Ok(Self {
+            file: declared.file,
+            text: stored.text,
+            spec: LabSpec::of(&loaded.topology)?,
+            config: loaded.config,
+            topology: loaded.topology,
+            generation: stored.generation,
+            forwarding: stored.forwarding,
+        })
+    }
+
+    /// For the store.
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            generation: self.generation,
+            file: &self.file,
+            forwarding: self.forwarding,
+            config: &self.config,
+            text: self.text.as_deref(),
+        }
+    }
 }
 
 /// The checked model.
@@ -39,7 +85,7 @@ pub(crate) fn load(file: &LabFile) -> Result<model::Loaded, UpError> {
         name: file.file.clone(),
         text: file.text.clone(),
     };
-    model::reload(source).map_err(|errors| {
+    model::load(source).map_err(|errors| {
         let first = errors.errors.first().map(ToString::to_string).unwrap_or_default();
         UpError::failed(format!("the lab file is not valid: {first}"))
             .with_remedy("`peerlane validate` shows all its errors")

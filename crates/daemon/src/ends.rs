@@ -19,6 +19,7 @@ pub(crate) struct Ends {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    mode: Mode,
     /// The other side of a private lab's standard input.
     user: Option<pipe::Receiver>,
 }
@@ -26,7 +27,10 @@ pub(crate) struct Ends {
 /// Why a lab ends.
 #[derive(Debug)]
 pub(crate) enum End {
+    /// Of a lab in front.
     Signal,
+    /// Of a detached daemon: it ends, and the lab waits with its keeper for the next one.
+    Drain,
     Stop(Stop),
     /// Its private user is gone.
     Abandoned,
@@ -43,6 +47,7 @@ impl Ends {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            mode,
             user: match mode {
                 Mode::Private => {
                     let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
@@ -75,11 +80,24 @@ impl Ends {
                 None => std::future::pending().await,
             }
         };
+        let signalled = match self.mode {
+            Mode::Detached => End::Drain,
+            Mode::Front | Mode::Private => End::Signal,
+        };
+        let hung_up = async {
+            loop {
+                self.hangup.recv().await;
+                if self.mode != Mode::Detached {
+                    return;
+                }
+                tracing::info!("SIGHUP is ignored: `peerlane apply` is the way to change a running lab");
+            }
+        };
         tokio::select! {
             Some(stop) = stops.recv() => End::Stop(stop),
-            _ = self.interrupt.recv() => End::Signal,
-            _ = self.terminate.recv() => End::Signal,
-            _ = self.hangup.recv() => End::Signal,
+            _ = self.interrupt.recv() => signalled,
+            _ = self.terminate.recv() => signalled,
+            () = hung_up => End::Signal,
             () = abandoned => End::Abandoned,
             () = keeper_died => End::KeeperDied,
         }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use control::Generation;
 use lab::{LabSpec, Namespace};
 
-use crate::api::{LabFile, ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
+use crate::api::{ProbeOutcome, ProbeProtocol, ProbeRequest, ProbeResult};
 use crate::change::Hands;
 use crate::ports::{self, Opened, Opening};
 use crate::probe;
 use crate::publish::Published;
 use crate::running::{Current, Lab};
-use crate::up::Io;
+use crate::up::{Forwarding, Io};
 use crate::worker::{Settings, Workers};
 
 const TWO_VNETS: &str = r#"
@@ -68,18 +68,24 @@ fn bring_up(text: &str, io: Io, workers: usize) -> Arc<Lab> {
     let published = Arc::new(Published::new(workers));
     published.publish(Arc::clone(&generation.snapshot));
     let workers = Workers::start(opened.queues, Settings::default(), &published).unwrap();
-    let file = LabFile {
-        file: String::from("test"),
-        text: text.to_owned(),
-    };
     let current = Current {
-        file,
+        file: String::from("test"),
+        text: Some(Arc::from(text)),
         config: Arc::new(config),
         spec,
         generation,
         ports: opened.ports,
     };
-    Arc::new(Lab::new(current, io, published, workers, Hands::default()))
+    Arc::new(Lab::new(
+        current,
+        Forwarding {
+            io,
+            ..Forwarding::default()
+        },
+        published,
+        workers,
+        Hands::default(),
+    ))
 }
 
 fn request(from: (&str, &str), to: (&str, &str), protocol: ProbeProtocol, port: u16) -> ProbeRequest {

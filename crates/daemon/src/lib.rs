@@ -10,7 +10,6 @@ mod change;
 pub mod client;
 mod declared;
 mod ends;
-mod events;
 mod exchange;
 mod flow_log;
 #[cfg(test)]
@@ -27,13 +26,15 @@ mod publish;
 mod running;
 mod server;
 mod speakers;
+mod store;
 pub mod up;
 mod waiting;
 mod worker;
 
 pub use bird::{REMEDY as BIRD_REMEDY, program as bird_program};
 pub use client::{Client, ClientError};
-pub use labs::{Listed, down, list};
+pub use labs::{Listed, down, list, restart};
 pub use process::main;
-pub use up::{Io, PrivateLab, Running, UpError, UpErrorKind, UpOptions, up, up_private};
+pub use store::check as check_store;
+pub use up::{Io, PrivateLab, Running, UpError, UpErrorKind, UpOptions, resume, up, up_private};
 pub use waiting::Waiting;

@@ -174,22 +174,24 @@ impl Difference {
         }
     }
 
+    /// Leaves what the new spec has, where nobody knows how far a daemon that died had come with a change either way.
+    pub(crate) fn settle(&self, attached: &mut Attached, there: &Ports) {
+        for (_, after) in &self.changed {
+            if let Some(namespace) = there.namespace(&after.name) {
+                log("configure", configure(&namespace, after));
+            }
+        }
+        self.sweep(attached, there);
+    }
+
     /// Removes what the new spec has no more, once no worker uses it. What cannot be removed is logged: it is out of use.
     pub(crate) fn sweep(&self, attached: &mut Attached, present: &Ports) {
         for (before, after) in &self.changed {
             let Some(namespace) = present.namespace(&before.name) else {
                 continue;
             };
-            for command in missing(&before.run, &after.run)
-                .into_iter()
-                .filter(|_| !after.stopped)
-            {
+            for command in missing(&before.run, &after.run) {
                 log("end a program", attached.keeper.end(&before.name, command));
-            }
-            if after.stopped && !before.stopped {
-                // As a power switch: whatever runs there, and at once.
-                log("end what runs", attached.keeper.kill(&before.name));
-                log("stop", namespace.run(|| lab::network::stop(after)).flatten());
             }
             log("withdraw addresses", withdraw(&namespace, before, after));
             for gone in interfaces_gone(before, after) {
@@ -211,6 +213,11 @@ impl Difference {
         }
     }
 
+    /// Whether namespaces, interfaces or programs differ at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.old == self.new
+    }
+
     /// Namespaces and interfaces that the old spec has and the new one has not.
     pub(crate) fn closed(&self) -> Vec<(String, String)> {
         let removed = self.removed.iter();
@@ -225,8 +232,8 @@ impl Difference {
         whole.chain(parts).collect()
     }
 
-    pub(crate) fn old(&self) -> &LabSpec {
-        &self.old
+    pub(crate) fn specs(&self) -> [&LabSpec; 2] {
+        [&self.old, &self.new]
     }
 
     fn add(&self, wanted: &NamespaceSpec, attached: &mut Attached, made: &mut Made) -> Result<(), UpError> {
@@ -274,9 +281,7 @@ fn change(
         made.interfaces.push((after.name.clone(), wanted.name.clone()));
         made.devices.push((after.name.clone(), device));
     }
-    // What is stopped is configured when it starts.
-    let set = |spec: &NamespaceSpec| (spec.interfaces.clone(), spec.forwarding, spec.stopped);
-    if set(before) != set(after) && !after.stopped {
+    if (&before.interfaces, before.forwarding) != (&after.interfaces, after.forwarding) {
         configure(namespace, after)?;
     }
     Ok(())

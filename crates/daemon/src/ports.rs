@@ -84,6 +84,18 @@ pub(crate) fn adopt(spec: &LabSpec, keeper: &mut Keeper) -> Result<Opened, UpErr
     Ok(opened)
 }
 
+/// The namespaces of `spec` that the keeper holds, without their devices.
+pub(crate) fn still_there(spec: &LabSpec, keeper: &mut Keeper) -> Ports {
+    let found = spec.namespaces.iter().filter_map(|wanted| {
+        let namespaces = keeper.namespaces(&wanted.name).ok()?;
+        Some((wanted.name.clone(), Arc::new(namespaces.network)))
+    });
+    Ports {
+        namespaces: found.collect(),
+        devices: Vec::new(),
+    }
+}
+
 impl Ports {
     /// A namespace by name, without regard to case.
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use control::Generation;
 use engine::WorkerOptions;
-use lab::{LabSpec, RunDir};
+use lab::RunDir;
 use model::topology::Far;
 use port::Offloads;
 use rustix::process::{Resource, Rlimit};
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::LabFile;
 use crate::attach::{Attached, attach};
 use crate::change::Hands;
+use crate::declared::Begin;
 use crate::ends::{End, Ends};
 use crate::flow_log::FlowLogs;
 use crate::health::{self, Health};
@@ -26,10 +27,9 @@ use crate::ports::Opening;
 use crate::publish::Published;
 use crate::running::{self, Current, Lab};
 use crate::server::{self, Server, Stop};
-use crate::up::{Io, Readiness, Running, UpError, UpOptions};
-use crate::waiting::Waiting;
+use crate::up::{Forwarding, Io, Readiness, Running, UpError, UpOptions};
 use crate::worker::{Settings, Workers};
-use crate::{bgp, declared, events, labs, log};
+use crate::{bgp, labs, log};
 
 /// The control socket in the run directory.
 pub(crate) const SOCKET: &str = "api.sock";
@@ -37,8 +37,6 @@ pub(crate) const SOCKET: &str = "api.sock";
 const ORDERS_LIMIT_BYTES: u64 = 64 << 20;
 /// Far longer than a thread takes to start on the busiest machine.
 const WORKERS_START: Duration = Duration::from_secs(10);
-/// The first generation of a daemon.
-const FIRST_GENERATION: u64 = 1;
 
 /// In which of its three lives a daemon is.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -54,12 +52,11 @@ pub(crate) enum Mode {
 /// What a daemon is to do: one line of JSON on its standard input.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Orders {
-    file: String,
-    text: String,
-    io: Io,
+    lab: String,
+    /// None: go on with the lab of this name, whose daemon ended.
+    given: Option<LabFile>,
+    forwarding: Forwarding,
     workers: usize,
-    waiting: Waiting,
-    under_way_bytes: u64,
     mode: Mode,
 }
 
@@ -70,18 +67,36 @@ struct Control {
 
 impl Orders {
     pub(crate) fn of(options: &UpOptions, mode: Mode) -> Self {
+        let file = match options.file.as_str() {
+            "-" => String::from("-"),
+            file => {
+                std::path::absolute(file).map_or_else(|_| file.to_owned(), |path| path.display().to_string())
+            }
+        };
         Self {
-            file: match options.file.as_str() {
-                "-" => String::from("-"),
-                file => std::path::absolute(file)
-                    .map_or_else(|_| file.to_owned(), |path| path.display().to_string()),
+            lab: options.topology.name.clone(),
+            given: Some(LabFile {
+                file,
+                text: options.text.clone(),
+            }),
+            forwarding: Forwarding {
+                io: options.io,
+                waiting: options.waiting,
+                under_way_bytes: options.under_way_bytes,
             },
-            text: options.text.clone(),
-            io: options.io,
             workers: options.workers,
-            waiting: options.waiting,
-            under_way_bytes: options.under_way_bytes,
             mode,
+        }
+    }
+
+    /// For a lab whose daemon ended.
+    pub(crate) fn again(lab: &str) -> Self {
+        Self {
+            lab: lab.to_owned(),
+            given: None,
+            forwarding: Forwarding::default(),
+            workers: 1,
+            mode: Mode::Detached,
         }
     }
 }
@@ -126,15 +141,14 @@ pub fn main() -> u8 {
 /// # Errors
 /// It did not come up, and nothing is left of it; or something of it could not be taken down.
 pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<()>) -> Result<(), UpError> {
-    let given = LabFile {
-        file: orders.file.clone(),
-        text: orders.text.clone(),
-    };
-    let topology = declared::load(&given)?.topology;
-    bgp::check(&topology)?;
-    let spec = LabSpec::of(&topology)?;
-    let (run_dir, lock) = RunDir::create(&spec.name)?;
-    if let Err(error) = enter_directory(&given) {
+    let given = orders.given.as_ref();
+    let given = given
+        .map(|given| Begin::of(given, orders.forwarding))
+        .transpose()?;
+    let (run_dir, lock) = RunDir::create(&orders.lab)?;
+    if let Some(given) = &given
+        && let Err(error) = enter_directory(&given.file)
+    {
         let _ = run_dir.remove(lock);
         return Err(error);
     }
@@ -151,13 +165,13 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<
     log::start(&run_dir, orders.mode).map_err(|error| cannot("write the log", &error))?;
     let private = (orders.mode == Mode::Private).then(|| run_dir.path().to_path_buf());
     let opening = Opening {
-        io: orders.io,
+        io: orders.forwarding.io,
         workers: orders.workers,
         // Only real root may write /run/netns, and a private copy may share its name with a lab that runs.
         named: orders.mode != Mode::Private && lab::rootless::privileged() && !running::in_user_namespace(),
     };
-    let result = attach(run_dir, lock, &spec, opening)
-        .and_then(|attached| runtime.block_on(serve(orders, given, spec, attached, ends, announce)));
+    let result = attach(run_dir, lock, given, opening, private.is_none())
+        .and_then(|(attached, begin)| runtime.block_on(serve(orders, begin, attached, ends, announce)));
     if let Some(state_dir) = private.as_deref().and_then(Path::parent) {
         // It was made for this lab alone. Whoever made it does the same, unless it was killed.
         let _ = std::fs::remove_dir(state_dir);
@@ -168,18 +182,24 @@ pub(crate) fn run(orders: Orders, announce: impl FnOnce(&Running) -> io::Result<
 /// Forwards until the end of the lab.
 async fn serve(
     orders: Orders,
-    given: LabFile,
-    spec: LabSpec,
+    begin: Begin,
     mut attached: Attached,
     ends: Ends,
     announce: impl FnOnce(&Running) -> io::Result<()>,
 ) -> Result<(), UpError> {
-    let forwarding = forward(&orders, &given, &spec, &mut attached).await;
+    let spec = begin.spec.clone();
+    if attached.adopted
+        && let Err(error) = enter_directory(&begin.file)
+    {
+        // Only programs that start from now on would miss it.
+        tracing::warn!("{error}");
+    }
+    let forwarding = forward(begin, &mut attached).await;
     let (lab, control) = match forwarding {
         Ok(forwarding) => forwarding,
         Err(error) => {
             // An adopted lab's programs go on, and `up` may be tried again.
-            if attached.held.is_none()
+            if !attached.adopted
                 && let Err(left) = attached.dismantle(&spec)
             {
                 tracing::error!("undo: {left}");
@@ -192,17 +212,16 @@ async fn serve(
         name: lab.name.clone(),
         pid: std::process::id(),
         socket: attached.run_dir.file(SOCKET),
-        notes: notes(&lab, &given),
+        notes: notes(&lab, orders.given.as_ref()),
     });
     let Control { server, mut stops } = control;
     let (flow_log_end, ended) = oneshot::channel();
-    let flow_logs = FlowLogs::new(attached.run_dir.path(), &lab.current().file.file);
+    let flow_logs = FlowLogs::new(attached.run_dir.path(), &lab.current().file);
     let flow_logs = tokio::spawn(flow_logs.follow(Arc::clone(&lab), ended));
     let keeper = attached.keeper.liveness().try_clone_to_owned();
     let run_dir = attached.run_dir.path().to_owned();
     lab.hands.give(attached);
     bgp::start(&lab, &run_dir);
-    tokio::spawn(events::run(Arc::clone(&lab)));
     let end = match announced {
         Ok(()) => ends.first(&mut stops, keeper).await,
         // Whoever wanted the lab was interrupted meanwhile.
@@ -213,6 +232,11 @@ async fn serve(
     drop(flow_log_end);
     let _ = flow_logs.await;
     let captured = lab.captures.any();
+    if let End::Drain = end {
+        drain(&lab);
+        server.drain().await;
+        return Ok(());
+    }
     let mut result = take_down(&lab);
     if let End::KeeperDied = end {
         result = Err(UpError::failed(format!(
@@ -231,21 +255,13 @@ async fn serve(
 }
 
 /// Starts what moves packets and answers questions, then the lab's programs.
-async fn forward(
-    orders: &Orders,
-    given: &LabFile,
-    spec: &LabSpec,
-    attached: &mut Attached,
-) -> Result<(Arc<Lab>, Control), UpError> {
-    // What an earlier daemon made, and perhaps changed, goes on as it was.
-    let (spec, file) = match &attached.held {
-        Some(held) => (&held.spec, declared::held(held)?),
-        None => (spec, given.clone()),
-    };
-    let loaded = declared::load(&file)?;
-    let mut topology = loaded.topology;
+async fn forward(begin: Begin, attached: &mut Attached) -> Result<(Arc<Lab>, Control), UpError> {
+    if !attached.adopted {
+        attached.store.commit(begin.wanted())?;
+    }
+    let mut topology = begin.topology;
     topology.learned_routes = bgp::present(&topology, &attached.ports).await;
-    let compiled = control::compile(&topology, FIRST_GENERATION);
+    let compiled = control::compile(&topology, begin.generation);
     let generation = Generation::first(Arc::new(topology), compiled);
     let ports = attached.ports.clone();
     let mut queues = std::mem::take(&mut attached.queues);
@@ -263,45 +279,58 @@ async fn forward(
     published.publish(Arc::clone(&generation.snapshot));
     let settings = Settings {
         engine: WorkerOptions {
-            under_way_bytes: orders.under_way_bytes,
+            under_way_bytes: begin.forwarding.under_way_bytes,
             ..WorkerOptions::default()
         },
-        waiting: orders.waiting,
+        waiting: begin.forwarding.waiting,
     };
     let workers =
         Workers::start(queues, settings, &published).map_err(|error| cannot("start the workers", &error))?;
     workers.wake();
-    if !published.retired(FIRST_GENERATION, WORKERS_START) {
+    if !published.retired(begin.generation, WORKERS_START) {
         return Err(UpError::failed("the workers do not begin to forward"));
     }
-    let fresh = attached.held.is_none();
-    let held = declared::hold(&file, spec)?;
-    let named = file.file.clone();
+    let (spec, file) = (begin.spec.clone(), begin.file.clone());
     let current = Current {
-        file,
-        config: Arc::new(loaded.config),
-        spec: spec.clone(),
+        file: begin.file,
+        text: begin.text.map(Arc::from),
+        config: Arc::new(begin.config),
+        spec: begin.spec,
         generation,
         ports,
     };
-    let lab = Arc::new(Lab::new(current, orders.io, published, workers, Hands::default()));
+    let lab = Arc::new(Lab::new(
+        current,
+        begin.forwarding,
+        published,
+        workers,
+        Hands::default(),
+    ));
     let run_dir = &attached.run_dir;
-    (lab.events.begin(run_dir, fresh)).map_err(|error| cannot("write to the run directory", &error))?;
     let listener =
         server::listen(&run_dir.file(SOCKET)).map_err(|error| cannot("open the control socket", &error))?;
-    labs::remember(run_dir, &named).map_err(|error| cannot("write to the run directory", &error))?;
-    if fresh {
+    labs::remember(run_dir, &file, begin.generation)
+        .map_err(|error| cannot("write to the run directory", &error))?;
+    if !attached.adopted {
         for namespace in &spec.namespaces {
             for command in &namespace.run {
                 attached.keeper.spawn(&namespace.name, command)?;
             }
         }
-        attached.keeper.hold_lab(&held)?;
+        attached.keeper.hold_lab(&[&spec])?;
     }
     tokio::spawn(health::run(Arc::clone(&lab)));
     let (sender, stops) = mpsc::channel(1);
     let server = Server::start(listener, Arc::clone(&lab), sender);
     Ok((lab, Control { server, stops }))
+}
+
+/// Ends what forwards and leaves the lab to its keeper, as if this process had died, but between two changes.
+fn drain(lab: &Lab) {
+    let attached = lab.hands.take();
+    lab.workers.stop();
+    // The store is closed by now, and the lock goes with this process: the next daemon may begin.
+    drop(attached);
 }
 
 /// Ends what forwards, and then all that was made for it.
@@ -316,7 +345,7 @@ fn take_down(lab: &Lab) -> Result<(), UpError> {
     attached.dismantle(&current.spec)
 }
 
-fn notes(lab: &Lab, given: &LabFile) -> Vec<String> {
+fn notes(lab: &Lab, given: Option<&LabFile>) -> Vec<String> {
     let current = lab.current();
     let mut notes = Vec::new();
     let least = current.ports.devices.iter().map(|device| device.offloads).min();
@@ -325,7 +354,7 @@ fn notes(lab: &Lab, given: &LabFile) -> Vec<String> {
             "this kernel's TUN takes offloads up to {least} only; large transfers are slower than they could be"
         ));
     }
-    if current.file.text != given.text {
+    if given.is_some_and(|given| current.text.as_deref() != Some(given.text.as_str())) {
         notes.push(format!(
             "lab {name} goes on as it was when its daemon ended; `peerlane apply {name} FILE` makes it what a file says",
             name = lab.name
@@ -344,8 +373,8 @@ fn notes(lab: &Lab, given: &LabFile) -> Vec<String> {
 }
 
 /// The lab file's, where its programs are to start: what they are told lies beside it. A file from standard input has none.
-fn enter_directory(given: &LabFile) -> Result<(), UpError> {
-    let directory = Path::new(&given.file).parent();
+fn enter_directory(file: &str) -> Result<(), UpError> {
+    let directory = Path::new(file).parent();
     match directory.filter(|directory| directory.is_absolute()) {
         Some(directory) => std::env::set_current_dir(directory)
             .map_err(|error| cannot(&format!("enter {}", directory.display()), &error)),

@@ -20,12 +20,12 @@ use tokio::sync::watch;
 use crate::api::{Drop, Flow, LabFile, LabState, Meter, PortCounters, PortState, State};
 use crate::capture::Captures;
 use crate::change::Hands;
-use crate::events::Events;
 use crate::health::Health;
 use crate::ports::Ports;
 use crate::probe::Prober;
 use crate::publish::Published;
-use crate::up::Io;
+use crate::store::Wanted;
+use crate::up::{Forwarding, Io};
 use crate::worker::Workers;
 
 /// Everything the daemon has of its lab.
@@ -33,6 +33,7 @@ use crate::worker::Workers;
 pub(crate) struct Lab {
     pub(crate) name: String,
     pub(crate) io: Io,
+    pub(crate) forwarding: Forwarding,
     current: ArcSwap<Current>,
     pub(crate) published: Arc<Published>,
     pub(crate) workers: Workers,
@@ -41,7 +42,6 @@ pub(crate) struct Lab {
     pub(crate) health: Health,
     pub(crate) captures: Captures,
     pub(crate) started: Instant,
-    pub(crate) events: Events,
     /// The generation that forwards, for those that follow it.
     generation: watch::Sender<u64>,
 }
@@ -49,9 +49,11 @@ pub(crate) struct Lab {
 /// What the lab is at present. A change replaces it as a whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Current {
-    /// Declares what runs.
-    pub(crate) file: LabFile,
-    /// What the file says; all of `generation` follows from it.
+    /// How the lab's file was named to `up` or `apply`; `-` for standard input.
+    pub(crate) file: String,
+    /// The user's own file, where a fresh start of it would give this very lab.
+    pub(crate) text: Option<Arc<str>>,
+    /// What is declared; all of `generation` follows from it.
     pub(crate) config: Arc<Config>,
     pub(crate) spec: LabSpec,
     pub(crate) generation: Generation,
@@ -62,14 +64,15 @@ pub(crate) struct Current {
 impl Lab {
     pub(crate) fn new(
         current: Current,
-        io: Io,
+        forwarding: Forwarding,
         published: Arc<Published>,
         workers: Workers,
         hands: Hands,
     ) -> Self {
         Self {
             name: current.spec.name.clone(),
-            io,
+            io: forwarding.io,
+            forwarding,
             current: ArcSwap::from_pointee(current),
             published,
             workers,
@@ -78,7 +81,6 @@ impl Lab {
             health: Health::default(),
             captures: Captures::default(),
             started: Instant::now(),
-            events: Events::default(),
             generation: watch::Sender::new(0),
         }
     }
@@ -116,7 +118,7 @@ impl Lab {
             name: self.name.clone(),
             state: LabState::Running,
             pid: std::process::id(),
-            file: self.current().file.file.clone(),
+            file: self.current().file.clone(),
             generation: self.published.current().generation,
             io: self.io.name().to_owned(),
             workers: self.workers.count(),
@@ -230,6 +232,32 @@ impl Lab {
 }
 
 impl Current {
+    /// A lab file that declares what runs: the user's own, or what the lab has become, written out.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub(crate) fn lab_file(&self) -> Result<LabFile, String> {
+        let text = match &self.text {
+            Some(text) => text.to_string(),
+            None => model::export(&self.config)?,
+        };
+        Ok(LabFile {
+            file: self.file.clone(),
+            text,
+        })
+    }
+
+    /// For the store.
+    pub(crate) fn wanted(&self, forwarding: Forwarding) -> Wanted<'_> {
+        Wanted {
+            generation: self.generation.snapshot.generation,
+            file: &self.file,
+            forwarding,
+            config: &self.config,
+            text: self.text.as_deref(),
+        }
+    }
+
     /// Records of a NIC that is gone wait for their end and pass nothing.
     pub(crate) fn living_nic(&self, nic: NicId) -> Option<String> {
         let index = self.generation.nic_index(nic)?;

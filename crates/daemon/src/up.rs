@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use engine::WorkerOptions;
 use model::Topology;
 use model::topology::PortNamespace;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,15 @@ pub enum Io {
     Vnet,
     /// One packet a read, without offloads.
     Plain,
+}
+
+/// How a lab forwards, as it was brought up: every daemon of it does the same.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(default)]
+pub(crate) struct Forwarding {
+    pub(crate) io: Io,
+    pub(crate) waiting: Waiting,
+    pub(crate) under_way_bytes: u64,
 }
 
 /// What `up` is to do.
@@ -118,6 +128,16 @@ pub fn up(options: &UpOptions, announce: impl FnOnce(&Running)) -> Result<(), Up
     Ok(())
 }
 
+/// Goes on with a lab whose daemon ended, as it was then: programs and connections in it notice a pause.
+///
+/// # Errors
+/// There is no such lab, a daemon has it, or what it is cannot be read; then nothing has changed.
+pub fn resume(lab: &str) -> Result<Running, UpError> {
+    let (_, mut process, running) = launch(&Orders::again(lab), None)?;
+    let _ = process.try_wait();
+    Ok(running)
+}
+
 /// Brings up a private copy; `detach` of the options is ignored. Threads are no hindrance.
 ///
 /// # Errors
@@ -157,6 +177,16 @@ impl Io {
         match self {
             Self::Vnet => "vnet",
             Self::Plain => "plain",
+        }
+    }
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self {
+            io: Io::default(),
+            waiting: Waiting::default(),
+            under_way_bytes: WorkerOptions::default().under_way_bytes,
         }
     }
 }
@@ -243,6 +273,10 @@ fn start(
     mode: Mode,
     state_dir: Option<&Path>,
 ) -> Result<(ChildStdin, Child, Running), UpError> {
+    launch(&Orders::of(options, mode), state_dir)
+}
+
+fn launch(given: &Orders, state_dir: Option<&Path>) -> Result<(ChildStdin, Child, Running), UpError> {
     let broken = |error: std::io::Error| UpError::failed(format!("cannot start the daemon: {error}"));
     let mut command = this_program(state_dir);
     command.arg("daemon").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -251,7 +285,7 @@ fn start(
     let mut orders = orders.ok_or_else(|| UpError::failed("the daemon has no standard input"))?;
     let answer = answer.ok_or_else(|| UpError::failed("the daemon has no standard output"))?;
     // A daemon that ended before reading all says why on its output.
-    let mut line = serde_json::to_vec(&Orders::of(options, mode)).map_err(|error| broken(error.into()))?;
+    let mut line = serde_json::to_vec(given).map_err(|error| broken(error.into()))?;
     line.push(b'\n');
     let _ = orders.write_all(&line);
     let mut line = String::new();

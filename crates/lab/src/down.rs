@@ -44,17 +44,25 @@ pub fn stop(lab: &str) -> Result<()> {
     run_dir.remove(lock)
 }
 
+/// Ends the daemon of a lab and leaves the lab to its keeper: SIGTERM, and SIGKILL after 5 s.
+///
+/// # Errors
+/// [`Error::NotFound`] when no such lab runs.
+pub fn end_daemon(lab: &str) -> Result<()> {
+    stop_daemon(&RunDir::open(lab)?)
+}
+
 /// Takes back what a daemon that died has left in namespaces that are not the lab's.
 fn withdraw(keeper: &mut Keeper) -> Result<()> {
-    let Some(held) = keeper.lab()? else { return Ok(()) };
-    for foreign in held
-        .spec
-        .namespaces
-        .iter()
-        .filter(|namespace| namespace.place != Place::Lab)
-    {
-        let network = keeper.namespaces(&foreign.name)?.network;
-        network.run(|| network::unconfigure(foreign))??;
+    let Some(specs) = keeper.lab()? else { return Ok(()) };
+    let all = specs.iter().flat_map(|spec| &spec.namespaces);
+    for foreign in all.filter(|namespace| namespace.place != Place::Lab) {
+        match keeper.namespaces(&foreign.name) {
+            Ok(found) => found.network.run(|| network::unconfigure(foreign))??,
+            // Of a change that ended before it was made, or after it was gone.
+            Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

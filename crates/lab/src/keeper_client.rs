@@ -13,6 +13,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::down;
@@ -57,12 +58,12 @@ pub struct HeldTun {
     pub queues: Vec<OwnedFd>,
 }
 
-/// A complete lab, as the keeper remembers it beyond the life of a daemon.
+/// A namespace that the keeper holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldLab {
-    pub spec: LabSpec,
-    /// What it was made from, in the words of whoever stored it.
-    pub declared: String,
+pub struct HeldNamespace {
+    pub name: String,
+    /// The interfaces whose TUNs are held.
+    pub tuns: Vec<String>,
 }
 
 impl Keeper {
@@ -113,35 +114,33 @@ impl Keeper {
         join_user_namespace(self.lab[0].as_fd())
     }
 
-    /// What a complete lab is; None while it was never completed by [`Keeper::hold_lab`].
+    /// What a complete lab may have of its own at present; None while it was never completed by [`Keeper::hold_lab`].
     ///
     /// # Errors
     /// When the keeper does not answer as agreed.
-    pub fn lab(&mut self) -> Result<Option<HeldLab>> {
-        let descriptors = match self.ask(&Request::Lab, &[]) {
-            Err(Error::NotFound(_)) => return Ok(None),
-            answer => answer?.1,
-        };
-        let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) else {
-            return Err(not_agreed());
-        };
-        let file = File::from(file);
-        let cannot = || "read what the keeper holds".to_owned();
-        let mut text = vec![0; usize::try_from(file.metadata().attempt(cannot)?.len()).unwrap_or(0)];
-        file.read_exact_at(&mut text, 0).attempt(cannot)?;
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| Error::Keeper(format!("what it holds: {error}")))
+    pub fn lab(&mut self) -> Result<Option<Vec<LabSpec>>> {
+        match self.read(&Request::Lab) {
+            Err(Error::NotFound(_)) => Ok(None),
+            specs => specs.map(Some),
+        }
     }
 
-    /// Stores what the lab is: the last step of bringing it up, so that a half made one is never adopted, and of each
-    /// change. Spec and declaration are stored together or not at all.
+    /// Every namespace that is held, those of a change that was never finished among them.
+    ///
+    /// # Errors
+    /// When the keeper does not answer as agreed.
+    pub fn held(&mut self) -> Result<Vec<HeldNamespace>> {
+        self.read(&Request::Held)
+    }
+
+    /// Stores what the lab is: the last step of bringing it up, so that a half made one is never adopted, and, from
+    /// before a change of namespaces or interfaces until it is complete, both what was and what comes.
     ///
     /// # Errors
     /// When the keeper refuses.
-    pub fn hold_lab(&mut self, lab: &HeldLab) -> Result<()> {
+    pub fn hold_lab(&mut self, specs: &[&LabSpec]) -> Result<()> {
         let cannot = || "write what the keeper holds".to_owned();
-        let text = serde_json::to_vec(lab).map_err(|error| Error::Keeper(error.to_string()))?;
+        let text = serde_json::to_vec(specs).map_err(|error| Error::Keeper(error.to_string()))?;
         let mut file = File::from(memfd_create("peerlane-lab", MemfdFlags::CLOEXEC).attempt(cannot)?);
         file.write_all(&text).attempt(cannot)?;
         self.ask(&Request::HoldLab, &[file.as_fd()])?;
@@ -283,20 +282,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Ends whatever runs in a namespace, started by the keeper or not; the namespace stays.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for a name that is not held.
-    pub fn kill(&mut self, name: &str) -> Result<()> {
-        self.ask(
-            &Request::Kill {
-                name: name.to_owned(),
-            },
-            &[],
-        )?;
-        Ok(())
-    }
-
     /// Ends the programs (SIGTERM, after 2 s SIGKILL) and the keeper, and waits for it.
     ///
     /// # Errors
@@ -307,6 +292,19 @@ impl Keeper {
             return Ok(());
         }
         down::end(self.pidfd.as_fd(), Signal::KILL, Duration::ZERO, "the keeper")
+    }
+
+    /// The document in the file that answers a request.
+    fn read<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T> {
+        let (_, descriptors) = self.ask(request, &[])?;
+        let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) else {
+            return Err(not_agreed());
+        };
+        let file = File::from(file);
+        let cannot = || "read what the keeper holds".to_owned();
+        let mut text = vec![0; usize::try_from(file.metadata().attempt(cannot)?.len()).unwrap_or(0)];
+        file.read_exact_at(&mut text, 0).attempt(cannot)?;
+        serde_json::from_slice(&text).map_err(|error| Error::Keeper(format!("what it holds: {error}")))
     }
 
     fn ask(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(Reply, Vec<OwnedFd>)> {

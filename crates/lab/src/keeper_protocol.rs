@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Attempt, Error, Result};
 
 /// Raised when old and new do not understand each other; a lab of another version is taken down, not adopted.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Bytes of a packet. Far below what a socket takes (net.core.wmem_default is 208 KiB); the one large thing, what the lab is,
 /// travels as a file.
@@ -35,6 +35,8 @@ pub(crate) enum Request {
     HoldLab,
     /// Answered with the descriptor of [`Request::HoldLab`].
     Lab,
+    /// Answered with one descriptor: a file that names all that is held.
+    Held,
     /// With one descriptor.
     HoldNamespace {
         name: String,
@@ -69,10 +71,6 @@ pub(crate) enum Request {
     End {
         namespace: String,
         command: String,
-    },
-    /// Ends whatever runs in a namespace, which stays.
-    Kill {
-        name: String,
     },
     Stop,
 }

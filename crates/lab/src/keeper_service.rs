@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
@@ -17,6 +19,7 @@ use signal_hook::consts::SIGCHLD;
 
 use crate::error::{Attempt, Error, Result};
 use crate::keeper::{SOCKET, log_path};
+use crate::keeper_client::HeldNamespace;
 use crate::keeper_programs::Programs;
 use crate::keeper_protocol::{Reply, Request, VERSION, receive, send};
 use crate::run_dir::RunDir;
@@ -217,7 +220,11 @@ impl Service {
     /// Carries out a request that changes what is held; None for one that asks for descriptors.
     fn change(&mut self, request: &Request, mut descriptors: Vec<OwnedFd>) -> Option<Reply> {
         let done = match request {
-            Request::Hello | Request::Lab | Request::Namespace { .. } | Request::Tun { .. } => return None,
+            Request::Hello
+            | Request::Lab
+            | Request::Held
+            | Request::Namespace { .. }
+            | Request::Tun { .. } => return None,
             Request::HoldLab => only(descriptors).map(|file| self.lab = Some(file)),
             Request::HoldNamespace { name } => self.hold_namespace(name, descriptors),
             Request::HoldTun {
@@ -243,11 +250,6 @@ impl Service {
                 let none = || Reply::NotFound(format!("no program `{command}` runs in {namespace}"));
                 ended.then_some(()).ok_or_else(none)
             }
-            Request::Kill { name } => {
-                let held = self.namespaces.get(&key(name));
-                held.map(|held| self.programs.kill_inside(&held.name, held.network.as_fd()))
-                    .ok_or_else(|| no_namespace(name))
-            }
             Request::Stop => {
                 self.programs.terminate();
                 self.deadline
@@ -259,11 +261,31 @@ impl Service {
     }
 
     fn hand_out(&self, index: usize, request: &Request) -> bool {
-        let (reply, descriptors) = match self.find(request) {
+        let listed = matches!(request, Request::Held).then(|| self.list());
+        let found = match &listed {
+            Some(Ok(file)) => Ok((Reply::Done, vec![file.as_fd()])),
+            Some(Err(error)) => Err(Reply::Refused(error.to_string())),
+            None => self.find(request),
+        };
+        let (reply, descriptors) = match found {
             Ok(found) => found,
             Err(reply) => (reply, Vec::new()),
         };
         send(self.connections[index].as_fd(), &reply, &descriptors).is_ok()
+    }
+
+    /// A file that names all that is held: a lab may have more than a message holds.
+    fn list(&self) -> Result<File> {
+        let cannot = || "list what is held".to_owned();
+        let held = self.namespaces.values().map(|held| HeldNamespace {
+            name: held.name.clone(),
+            tuns: held.tuns.keys().cloned().collect(),
+        });
+        let held: Vec<HeldNamespace> = held.collect();
+        let text = serde_json::to_vec(&held).map_err(|error| Error::Keeper(error.to_string()))?;
+        let mut file = File::from(memfd_create("peerlane-held", MemfdFlags::CLOEXEC).attempt(cannot)?);
+        file.write_all(&text).attempt(cannot)?;
+        Ok(file)
     }
 
     fn find(&self, request: &Request) -> Answer<'_> {

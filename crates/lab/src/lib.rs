@@ -20,7 +20,7 @@ pub mod static_routes;
 mod sysctl;
 
 pub use error::{Error, Result};
-pub use keeper_client::{HeldLab, Keeper};
+pub use keeper_client::{HeldNamespace, Keeper};
 pub use namespace::Namespace;
 pub use route_watch::{RouteWatch, TableRoute};
 pub use run_dir::{LabState, RunDir};

@@ -36,9 +36,6 @@ pub struct NamespaceSpec {
     pub place: Place,
     /// ip_forward in the guest.
     pub forwarding: bool,
-    /// A stopped VM: no process runs in it and its interfaces are down.
-    #[serde(default)]
-    pub stopped: bool,
     /// Shell commands to start in it.
     pub run: Vec<String>,
     pub interfaces: Vec<InterfaceSpec>,
@@ -103,8 +100,7 @@ impl LabSpec {
             }
             namespaces.push(NamespaceSpec {
                 forwarding: vm.forwarding,
-                stopped: !vm.running,
-                run: if vm.running { vm.run.clone() } else { Vec::new() },
+                run: vm.run.clone(),
                 ..NamespaceSpec::new(&vm.name, NamespaceKind::Vm, interfaces)
             });
         }
@@ -169,7 +165,6 @@ impl NamespaceSpec {
             kind,
             place: Place::Lab,
             forwarding: false,
-            stopped: false,
             run: Vec::new(),
             interfaces,
             own_prefixes: Vec::new(),

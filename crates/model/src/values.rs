@@ -222,3 +222,43 @@ impl<T: Decode + Default> Decode for IndexMap<String, T> {
         json_schema!({ "type": ["object", "null"], "additionalProperties": values })
     }
 }
+
+/// A section of the format that this version knows and does not carry out: refused unless empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unsupported;
+
+impl Decode for Unsupported {
+    fn decode(node: &Node, at: &str, problems: &mut Problems) -> Option<Self> {
+        let empty = match &node.value {
+            Value::Null => true,
+            Value::Map(entries) => entries.is_empty(),
+            Value::List(items) => items.is_empty(),
+            Value::Scalar(_) => false,
+        };
+        if !empty {
+            problems
+                .error(
+                    "Sim.Unsupported",
+                    at,
+                    format!("this version does not carry out '{at}'"),
+                )
+                .on_key()
+                .help(format!(
+                    "remove the section '{at}'; a lab never ignores part of its file"
+                ));
+        }
+        Some(Self)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self)
+    }
+
+    fn is_absent(&self) -> bool {
+        true
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "not carried out by this version", "maxProperties": 0, "maxItems": 0 })
+    }
+}

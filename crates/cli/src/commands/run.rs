@@ -1,12 +1,14 @@
 //! `up`, `down`, `list`: labs that run.
 
+use std::path::Path;
+
 use daemon::{Running, UpOptions, Waiting};
 use engine::WorkerOptions;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::args::{Io, LabArg, UpArgs};
-use crate::failure::{Outcome, exit};
+use crate::args::{Io, LabArg, RestartArgs, UpArgs};
+use crate::failure::{Failure, Outcome, exit};
 use crate::lab_ref::{self, Lab, LabRef};
 use crate::output::{Cell, Output, Tone, View, say};
 
@@ -60,6 +62,11 @@ pub(crate) fn options(lab: Lab, io: Io) -> UpOptions {
 
 /// Brings a lab up; in front it returns when the lab is down again.
 pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
+    if let LabRef::Running(name) = LabRef::parse(Some(&args.file))
+        && !Path::new(&args.file).exists()
+    {
+        return resume(&name, args, output);
+    }
     let lab = Lab::from_file(&args.file)?;
     let options = UpOptions {
         detach: args.detach,
@@ -93,6 +100,48 @@ pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
         }
     };
     daemon::up(&options, announce).map_err(lab_ref::not_up)?;
+    Ok(exit::SUCCESS)
+}
+
+/// Goes on with a lab whose daemon ended.
+fn resume(name: &str, args: &UpArgs, output: Output) -> Outcome {
+    if !daemon::list()
+        .map_err(lab_ref::not_up)?
+        .iter()
+        .any(|lab| lab.name == name)
+    {
+        return Err(
+            Failure::not_found(format_args!("there is no file {name}, and no lab of this name"))
+                .help("a lab file ends in .vnet.yaml; `peerlane list` names the labs"),
+        );
+    }
+    if !args.detach {
+        return Err(
+            Failure::usage("a lab whose daemon ended goes on in the background").help("say --detach"),
+        );
+    }
+    let running = daemon::resume(name).map_err(lab_ref::not_up)?;
+    announce(&running, output)
+}
+
+/// Puts this program in place of a lab's daemon.
+pub(crate) fn restart(args: &RestartArgs, output: Output) -> Outcome {
+    let listed = lab_ref::running(&LabRef::parse(args.lab.as_deref()))?;
+    let running = daemon::restart(&listed.name).map_err(lab_ref::not_up)?;
+    announce(&running, output)
+}
+
+fn announce(running: &Running, output: Output) -> Outcome {
+    for note in &running.notes {
+        say(format_args!("note: {note}"));
+    }
+    let line = Announcement {
+        name: running.name.clone(),
+        state: "Running",
+    };
+    output.show_line(&line, |palette| {
+        format!("{} is {}", running.name, palette.paint(Tone::Good, "running"))
+    })?;
     Ok(exit::SUCCESS)
 }
 

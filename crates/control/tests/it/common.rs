@@ -104,7 +104,6 @@ pub(crate) fn vm(topology: &mut Topology, name: &str, subnet: SubnetIndex, addre
         forwarding: false,
         nics: vec![nic],
         run: Vec::new(),
-        running: true,
     });
     nic
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lab::run_dir::DaemonLock;
 use lab::spec::{INTERNET, MTU};
-use lab::{HeldLab, InterfaceSpec, Keeper, LabSpec, Namespace, NamespaceKind, NamespaceSpec, Place, RunDir};
+use lab::{InterfaceSpec, Keeper, LabSpec, Namespace, NamespaceKind, NamespaceSpec, Place, RunDir};
 use lab::{keeper, network, rootless};
 
 use crate::tun;
@@ -45,7 +45,6 @@ pub(crate) fn namespace(name: &str, interfaces: Vec<InterfaceSpec>) -> Namespace
         kind,
         place: Place::Lab,
         forwarding: false,
-        stopped: false,
         run,
         interfaces,
         own_prefixes: Vec::new(),
@@ -86,7 +85,7 @@ pub(crate) fn up(spec: &LabSpec) -> Up {
             keeper.spawn(&namespace.name, command).unwrap();
         }
     }
-    keeper.hold_lab(&held_lab(spec)).unwrap();
+    keeper.hold_lab(&[spec]).unwrap();
     Up {
         run_dir,
         lock,
@@ -157,11 +156,4 @@ pub(crate) fn beats(run_dir: &RunDir) -> usize {
         .lines()
         .filter(|line| *line == "beat")
         .count()
-}
-
-pub(crate) fn held_lab(spec: &LabSpec) -> HeldLab {
-    HeldLab {
-        spec: spec.clone(),
-        declared: String::from("of the test"),
-    }
 }

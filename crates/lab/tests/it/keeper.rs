@@ -11,13 +11,13 @@ use lab::{Error, Keeper, LabState, Namespace, RunDir, down};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::bring_up::{beats, held_lab, name, namespace, spec, start_daemon, up, wait_for};
+use crate::bring_up::{beats, name, namespace, spec, start_daemon, up, wait_for};
 use crate::{bring_up, tun};
 
 pub(crate) fn holds_everything() {
     let spec = spec(&name());
     let mut up = up(&spec);
-    assert_eq!(up.keeper.lab().unwrap(), Some(held_lab(&spec)));
+    assert_eq!(up.keeper.lab().unwrap(), Some(vec![spec.clone()]));
     let held = up.keeper.tun("web", "eth0").unwrap();
     assert_eq!((held.metadata.as_str(), held.queues.len()), ("plain", 1));
     assert_eq!(up.keeper.tun("WEB", "eth0").unwrap().queues.len(), 1);
@@ -25,11 +25,17 @@ pub(crate) fn holds_everything() {
     assert!(matches!(up.keeper.namespaces("db"), Err(Error::NotFound(_))));
     let twice = up.keeper.hold_namespace("web", &Namespace::create().unwrap());
     assert!(matches!(twice, Err(Error::Keeper(_))), "{twice:?}");
+    let listed = up.keeper.held().unwrap();
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|held| (held.name.as_str(), held.tuns.len()))
+        .collect();
+    assert_eq!(listed, [("web", 1)]);
     // A spec far larger than any message.
     let mut large = spec.clone();
     large.namespaces = vec![spec.namespaces[0].clone(); 3000];
-    up.keeper.hold_lab(&held_lab(&large)).unwrap();
-    assert_eq!(up.keeper.lab().unwrap(), Some(held_lab(&large)));
+    up.keeper.hold_lab(&[&large]).unwrap();
+    assert_eq!(up.keeper.lab().unwrap(), Some(vec![large]));
     // The interface lives by the keeper's descriptor alone.
     up.tuns.clear();
     drop(held);
@@ -112,7 +118,7 @@ pub(crate) fn outlives_the_daemon() {
     let (run_dir, lock) = RunDir::create(&name).unwrap();
     let mut keeper = Keeper::connect(&run_dir).unwrap();
     keeper.join_user_namespace().unwrap();
-    assert_eq!(keeper.lab().unwrap(), Some(held_lab(&spec(&name))));
+    assert_eq!(keeper.lab().unwrap(), Some(vec![spec(&name)]));
     let before = beats(&run_dir);
     wait_for("more output of the program that started before", || {
         beats(&run_dir) > before + 2

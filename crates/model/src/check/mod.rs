@@ -3,7 +3,6 @@
 mod addresses;
 mod balancing_rules;
 mod connections;
-pub(crate) mod events;
 pub(crate) mod expectations;
 mod flow_logs;
 mod gateways;
@@ -134,7 +133,6 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     nics::detach(config, &mut topology);
     expectations::check(&scope, &mut topology, problems);
     resources::check(config, problems);
-    events::check(config, problems);
     topology
 }
 
