@@ -14,7 +14,7 @@ use engine::snapshot::{LinkId, LogRuleId, NicId, PeeringId, PortId, VnetId};
 use model::Topology;
 use model::topology::{NicIndex, VnetIndex};
 
-use crate::compile::{Compiled, PortOwner, Provenance};
+use crate::compile::{Compiled, Pieces, PortOwner, Provenance};
 use ids::Ids;
 
 /// What forwards, and what its ids mean.
@@ -25,6 +25,8 @@ pub struct Generation {
     pub snapshot: Arc<Snapshot>,
     /// With the positions of `topology`.
     pub provenance: Provenance,
+    /// What [`crate::compile_after`] may use again for the next.
+    pub pieces: Pieces,
     pub(crate) ids: Ids,
 }
 
@@ -37,6 +39,7 @@ impl Generation {
             topology,
             snapshot: compiled.snapshot,
             provenance: compiled.provenance,
+            pieces: compiled.pieces,
             ids,
         }
     }
@@ -44,7 +47,11 @@ impl Generation {
     /// The generation after this one. `compiled` is the changed lab under any generation number.
     #[must_use]
     pub fn next(&self, topology: Arc<Topology>, compiled: Compiled) -> Self {
-        let Compiled { snapshot, provenance } = compiled;
+        let Compiled {
+            snapshot,
+            provenance,
+            pieces,
+        } = compiled;
         let ids = Ids::next(Some(&self.ids), &topology, &provenance);
         // Nobody else has just compiled tables; if somebody had, this would cost a copy and no more.
         let snapshot = Arc::unwrap_or_clone(snapshot);
@@ -55,6 +62,7 @@ impl Generation {
             topology,
             snapshot: Arc::new(snapshot),
             provenance,
+            pieces,
             ids,
         }
     }

@@ -3,7 +3,6 @@
 pub mod compile;
 pub mod diagnose;
 pub mod explain;
-pub mod gateways;
 pub mod generation;
 pub mod plan;
 pub mod platform;
@@ -13,9 +12,10 @@ pub mod rules;
 pub mod security_admin;
 pub mod select;
 mod subnet_peering;
+mod surroundings;
 pub mod tags;
 
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, compile, compile_after};
 pub use explain::{Query, explain};
 pub use generation::Generation;
 pub use plan::{Plan, plan};

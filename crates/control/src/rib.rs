@@ -1,21 +1,21 @@
-//! The candidate routes of one route table scope, with their source, in a trie; losers are remembered.
+//! The candidate routes of one route table scope, with their source, by prefixes that nest; losers are remembered.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::gateways::InUse;
 use model::service_tags::service_tag_of;
-use model::topology::{
-    PeeringIndex, PeeringState, Profile, Subnet, SubnetIndex, Topology, Udr, UdrNextHop, VnetIndex,
-};
-use treebitmap::IpLookupTable;
+use model::topology::{PeeringIndex, PeeringState, Profile, Subnet, SubnetIndex, Topology, Udr, UdrNextHop};
 
-use crate::gateways;
 use crate::select::{select, tag_rank};
+use crate::surroundings::Surroundings;
 
-/// What the routes of a subnet follow from. Subnets that share a VNet and a route table share a scope (ROUTE-02).
-#[derive(Clone, Debug)]
+/// What the routes of a subnet, and the `VirtualNetwork` of its rules, follow from. Subnets that share a VNet and a route table
+/// share a scope (ROUTE-02).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     pub profile: Profile,
     /// The VNet's address space.
@@ -27,28 +27,32 @@ pub struct Scope {
     pub service_endpoints: Vec<IpNet>,
     /// The None defaults (ROUTE-03).
     pub none_defaults: Vec<IpNet>,
-    pub user_routes: Vec<Udr>,
+    pub user_routes: Arc<[Udr]>,
     /// Where user routes of type VirtualNetworkGateway lead (ROUTE-17).
     pub vpn_gateway: Option<InUse>,
     pub disable_bgp_route_propagation: bool,
     /// ROUTE-35.
     pub disable_peering_route: bool,
+    /// `settings.tagIncludesDefaultRoute`, for rules.
+    pub tag_includes_default_route: bool,
     /// A classic VNet follows its peering and service endpoint routes without ever listing them (PEER-32).
     pub classic: bool,
 }
 
 /// A peering as its local VNet's routes see it, in any state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeeringInput {
     /// The peering, for [`Route::peering`].
     pub index: Option<PeeringIndex>,
     pub state: PeeringState,
     pub global: bool,
+    /// The local side's access flag, for rules (PEER-20).
+    pub access: bool,
     pub remote_space: Vec<IpNet>,
 }
 
 /// A route the gateway offers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayRoute {
     pub prefix: IpNet,
     /// As shown: one for an active-passive gateway.
@@ -111,59 +115,25 @@ pub struct Route {
 pub struct Rib {
     profile: Profile,
     routes: Vec<Route>,
-    /// Positions in `routes` by prefix.
-    v4: IpLookupTable<Ipv4Addr, Vec<usize>>,
-    v6: IpLookupTable<Ipv6Addr, Vec<usize>>,
+    /// Positions in `routes`: by prefix, then as they come.
+    order: Vec<usize>,
+    /// In order, so that a prefix comes before those inside it.
+    prefixes: Vec<Nested>,
+}
+
+/// A prefix that routes have.
+struct Nested {
+    prefix: IpNet,
+    /// The next larger one that holds it, by position.
+    around: Option<usize>,
+    /// Where its routes stand in [`Rib::order`].
+    routes: Range<usize>,
 }
 
 /// The scope of a subnet.
 #[must_use]
 pub fn scope(topology: &Topology, subnet: SubnetIndex) -> Scope {
-    let subnet = &topology.subnets[subnet.0];
-    let vnet = subnet.vnet;
-    let table = subnet.route_table.map(|table| &topology.route_tables[table.0]);
-    Scope {
-        profile: topology.profile,
-        ranges: topology.vnets[vnet.0].address_space.clone(),
-        peerings: peerings(topology, vnet),
-        gateway_routes: gateways::routes(topology, vnet),
-        service_endpoints: service_endpoints(topology, subnet),
-        none_defaults: none_defaults(topology),
-        user_routes: table.map_or_else(Vec::new, |table| table.routes.clone()),
-        vpn_gateway: gateways::vpn(topology, vnet),
-        disable_bgp_route_propagation: table.is_some_and(|table| table.disable_bgp_route_propagation),
-        disable_peering_route: table.is_some_and(|table| table.disable_peering_route),
-        classic: topology.vnets[vnet.0].classic,
-    }
-}
-
-/// The peerings of a VNet, one that stands for both sides included.
-pub(crate) fn peerings(topology: &Topology, vnet: VnetIndex) -> Vec<PeeringInput> {
-    let own = topology
-        .peerings
-        .iter()
-        .enumerate()
-        .filter(|(_, peering)| peering.from == vnet);
-    // A classic VNet has no peering object of its own (PEER-31).
-    let classic = topology.vnets[vnet.0].classic;
-    let implied = topology
-        .peerings
-        .iter()
-        .enumerate()
-        .filter(|(_, peering)| classic && peering.to == vnet && peering.reverse.is_none());
-    let own = own.map(|(index, peering)| PeeringInput {
-        index: Some(PeeringIndex(index)),
-        state: peering.state,
-        global: peering.global,
-        remote_space: peering.remote_address_space.clone(),
-    });
-    let implied = implied.map(|(index, peering)| PeeringInput {
-        index: Some(PeeringIndex(index)),
-        state: peering.state,
-        global: peering.global,
-        remote_space: topology.vnets[peering.from.0].address_space.clone(),
-    });
-    own.chain(implied).collect()
+    Surroundings::of(topology).scope(subnet)
 }
 
 impl Rib {
@@ -190,17 +160,28 @@ impl Rib {
     /// A table of rows as they are, states included.
     #[must_use]
     pub fn of(profile: Profile, routes: Vec<Route>) -> Self {
-        let mut rib = Self {
-            profile,
-            routes: Vec::new(),
-            v4: IpLookupTable::new(),
-            v6: IpLookupTable::new(),
-        };
-        for (position, route) in routes.iter().enumerate() {
-            rib.remember(route.prefix, position);
+        let mut order: Vec<usize> = (0..routes.len()).collect();
+        order.sort_by_key(|&position| routes[position].prefix.trunc());
+        let mut prefixes: Vec<Nested> = Vec::with_capacity(order.len());
+        for (at, &position) in order.iter().enumerate() {
+            let prefix = routes[position].prefix.trunc();
+            if let Some(last) = prefixes.last_mut().filter(|last| last.prefix == prefix) {
+                last.routes.end = at + 1;
+                continue;
+            }
+            let last = prefixes.len().checked_sub(1);
+            prefixes.push(Nested {
+                prefix,
+                around: holding(&prefixes, last, prefix),
+                routes: at..at + 1,
+            });
         }
-        rib.routes = routes;
-        rib
+        Self {
+            profile,
+            routes,
+            order,
+            prefixes,
+        }
     }
 
     /// All rows: system, gateway, user.
@@ -226,49 +207,43 @@ impl Rib {
     /// gateway's inside a peering's (ROUTE-22), is left out. At most one per prefix.
     #[must_use]
     pub fn winners(&self) -> Vec<&Route> {
-        let wins = |route: &&Route| {
-            select(self.profile, &self.matching(route.prefix)).is_some_and(|best| std::ptr::eq(best, *route))
+        let best = |nested: &Nested| {
+            let own = &self.order[nested.routes.clone()];
+            let best = select(self.profile, &self.matching(nested.prefix))?;
+            own.iter()
+                .copied()
+                .find(|&position| std::ptr::eq(&self.routes[position], best))
         };
-        self.routes.iter().filter(wins).collect()
+        let mut winners: Vec<usize> = self.prefixes.iter().filter_map(best).collect();
+        winners.sort_unstable();
+        winners
+            .into_iter()
+            .map(|position| &self.routes[position])
+            .collect()
     }
 
     /// The rows whose prefix contains all of `prefix`.
     fn matching(&self, prefix: IpNet) -> Vec<&Route> {
-        let length = u32::from(prefix.prefix_len());
-        let positions: Vec<&Vec<usize>> = match prefix {
-            IpNet::V4(net) => self
-                .v4
-                .matches(net.network())
-                .filter(|hit| hit.1 <= length)
-                .map(|hit| hit.2)
-                .collect(),
-            IpNet::V6(net) => self
-                .v6
-                .matches(net.network())
-                .filter(|hit| hit.1 <= length)
-                .map(|hit| hit.2)
-                .collect(),
-        };
-        positions
-            .into_iter()
-            .flatten()
-            .map(|&position| &self.routes[position])
-            .collect()
-    }
-
-    fn remember(&mut self, prefix: IpNet, position: usize) {
-        let length = u32::from(prefix.prefix_len());
-        match prefix {
-            IpNet::V4(net) => match self.v4.exact_match_mut(net.network(), length) {
-                Some(positions) => positions.push(position),
-                None => drop(self.v4.insert(net.network(), length, vec![position])),
-            },
-            IpNet::V6(net) => match self.v6.exact_match_mut(net.network(), length) {
-                Some(positions) => positions.push(position),
-                None => drop(self.v6.insert(net.network(), length, vec![position])),
-            },
+        let wanted = prefix.trunc();
+        let after = self.prefixes.partition_point(|nested| nested.prefix <= wanted);
+        let mut next = holding(&self.prefixes, after.checked_sub(1), wanted);
+        let mut rows = Vec::new();
+        while let Some(nested) = next.map(|at| &self.prefixes[at]) {
+            let own = self.order[nested.routes.clone()].iter();
+            rows.extend(own.map(|&position| &self.routes[position]));
+            next = nested.around;
         }
+        rows
     }
+}
+
+/// The smallest prefix that holds `prefix`, of the one at `from`, which is the last that is not after it, and those around that.
+fn holding(prefixes: &[Nested], from: Option<usize>, prefix: IpNet) -> Option<usize> {
+    let mut next = from;
+    while let Some(at) = next.filter(|&at| !prefixes[at].prefix.contains(&prefix)) {
+        next = prefixes[at].around;
+    }
+    next
 }
 
 impl std::fmt::Debug for Rib {
@@ -281,7 +256,7 @@ impl std::fmt::Debug for Rib {
 }
 
 /// ROUTE-09: the prefixes of the services' tags, each once; IPv6 where the VNet has it.
-fn service_endpoints(topology: &Topology, subnet: &Subnet) -> Vec<IpNet> {
+pub(crate) fn service_endpoints(topology: &Topology, subnet: &Subnet) -> Vec<IpNet> {
     let ranges = &topology.vnets[subnet.vnet.0].address_space;
     let ipv6 = ranges.iter().any(|range| range.addr().is_ipv6());
     let tags = subnet
@@ -299,7 +274,7 @@ fn service_endpoints(topology: &Topology, subnet: &Subnet) -> Vec<IpNet> {
 }
 
 /// ROUTE-03.
-fn none_defaults(topology: &Topology) -> Vec<IpNet> {
+pub(crate) fn none_defaults(topology: &Topology) -> Vec<IpNet> {
     if let Some(given) = &topology.settings.none_routes {
         return given.clone();
     }

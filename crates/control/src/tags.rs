@@ -7,7 +7,7 @@ use model::Topology;
 use model::service_tags::ServiceTags;
 use model::topology::{PeeringState, SubnetIndex};
 
-use crate::gateways;
+use crate::rib::{Scope, scope};
 
 /// VNET-08: probes, DNS, DHCP and the agent live here.
 pub(crate) const PLATFORM: IpNet = v4(168, 63, 129, 16, 32);
@@ -53,38 +53,21 @@ pub struct Tags {
     services: ServiceTags,
 }
 
-/// The scope of a subnet.
-#[must_use]
-pub fn tag_scope(topology: &Topology, subnet: SubnetIndex) -> TagScope {
-    let subnet = &topology.subnets[subnet.0];
-    let vnet = &topology.vnets[subnet.vnet.0];
-    let connected = topology
-        .peerings
-        .iter()
-        .filter(|peering| peering.state == PeeringState::Connected);
-    let peers = connected.filter_map(|peering| {
-        let access = peering.allow_virtual_network_access;
-        if peering.from == subnet.vnet {
-            Some((peering.remote_address_space.clone(), access))
-        } else if peering.to == subnet.vnet && vnet.classic && peering.reverse.is_none() {
-            // PEER-31: one object speaks for both sides.
-            Some((topology.vnets[peering.from.0].address_space.clone(), access))
-        } else {
-            None
+impl From<&Scope> for TagScope {
+    fn from(scope: &Scope) -> Self {
+        let connected = scope
+            .peerings
+            .iter()
+            .filter(|peering| peering.state == PeeringState::Connected);
+        Self {
+            ranges: scope.ranges.clone(),
+            peers: connected
+                .map(|peering| (peering.remote_space.clone(), peering.access))
+                .collect(),
+            gateway_prefixes: scope.gateway_routes.iter().map(|route| route.prefix).collect(),
+            user_prefixes: scope.user_routes.iter().map(|route| route.prefix).collect(),
+            includes_default_route: scope.tag_includes_default_route,
         }
-    });
-    let user_routes = subnet
-        .route_table
-        .map_or(&[][..], |table| &topology.route_tables[table.0].routes);
-    TagScope {
-        ranges: vnet.address_space.clone(),
-        peers: peers.collect(),
-        gateway_prefixes: gateways::routes(topology, subnet.vnet)
-            .into_iter()
-            .map(|route| route.prefix)
-            .collect(),
-        user_prefixes: user_routes.iter().map(|route| route.prefix).collect(),
-        includes_default_route: topology.settings.tag_includes_default_route,
     }
 }
 
@@ -116,10 +99,11 @@ impl Tags {
     /// The tags of a subnet.
     #[must_use]
     pub fn of(topology: &Topology, subnet: SubnetIndex) -> Self {
-        Self::new(
-            virtual_network(&tag_scope(topology, subnet)),
-            topology.service_tags.clone(),
-        )
+        Self::in_scope(&scope(topology, subnet), topology.service_tags.clone())
+    }
+
+    pub(crate) fn in_scope(scope: &Scope, services: ServiceTags) -> Self {
+        Self::new(virtual_network(&scope.into()), services)
     }
 
     /// All tags that follow from this `VirtualNetwork`, and those that data says.

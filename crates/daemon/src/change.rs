@@ -107,6 +107,7 @@ impl Lab {
 /// The tables of a changed topology.
 pub(crate) fn next(present: &Generation, mut topology: Topology) -> Generation {
     learned::carry(&present.topology, &mut topology);
-    let compiled = control::compile(&topology, present.snapshot.generation + 1);
+    let number = present.snapshot.generation + 1;
+    let compiled = control::compile_after(&present.pieces, &topology, number);
     present.next(Arc::new(topology), compiled)
 }

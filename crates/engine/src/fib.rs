@@ -1,5 +1,7 @@
 //! The compiled forwarding table: longest-prefix match to a route, and what its next hop means.
 
+use std::sync::Arc;
+
 use packet::Prefix;
 
 use crate::ranges::{AddressRanges, MAPPED};
@@ -57,8 +59,8 @@ impl RouteId {
 #[derive(Clone, Debug)]
 pub struct Fib {
     routes: Vec<Route>,
-    /// Values are route numbers or [`NO_ROUTE`].
-    ranges: AddressRanges,
+    /// Values are route numbers or [`NO_ROUTE`]. They follow from the prefixes alone, so tables with other next hops share them.
+    ranges: Arc<AddressRanges>,
     /// By [`SharedId`].
     shared: Vec<Vec<NextHop>>,
 }
@@ -79,7 +81,7 @@ impl Fib {
         let (ipv4, ipv6): (Vec<_>, Vec<_>) = order.into_iter().partition(|&(prefix, _)| is_ipv4(prefix));
         let ipv4 = flatten(&ipv4, MAPPED, MAPPED | u128::from(u32::MAX));
         Self {
-            ranges: AddressRanges::new(&ipv4, &flatten(&ipv6, 0, u128::MAX)),
+            ranges: Arc::new(AddressRanges::new(&ipv4, &flatten(&ipv6, 0, u128::MAX))),
             routes,
             shared: Vec::new(),
         }
@@ -107,6 +109,19 @@ impl Fib {
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// A table of the same prefixes, whose next hops are these, by route; the work of compiling is not done again.
+    #[must_use]
+    pub fn leading(&self, next_hops: impl IntoIterator<Item = NextHop>) -> Self {
+        let routes = self.routes.iter().zip(next_hops);
+        Self {
+            routes: routes
+                .map(|(route, next_hop)| Route { next_hop, ..*route })
+                .collect(),
+            ranges: Arc::clone(&self.ranges),
+            shared: Vec::new(),
+        }
     }
 
     /// Changes next hops in place: which prefix wins does not depend on them.

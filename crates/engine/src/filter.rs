@@ -3,13 +3,14 @@
 //! Ends with: `NsgOutbound`, `NsgInbound`.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use packet::{FlowKey, Prefix, Protocol};
 
 use crate::classes::{Addresses, Numbers};
 use crate::snapshot::{FilterId, LogRuleId, NicId, Snapshot};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     Allow,
     Deny,
@@ -18,7 +19,7 @@ pub enum Access {
 }
 
 /// A rule, expanded: tags, ASGs and lists are prefixes and ranges by now. An empty list matches nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     pub access: Access,
     /// None: any protocol.
@@ -51,9 +52,12 @@ pub struct Filtered {
 ///
 /// Compiled per field: each value of a field belongs to a class, and a class is a set of rules, one bit each. A packet's five
 /// classes are intersected; the first bit left is the first rule that matches. Neither the order of rules nor the length of
-/// their lists nor the packet changes the work.
+/// their lists nor the packet changes the work. Cheap to copy.
 #[derive(Clone, Debug)]
-pub struct Filter {
+pub struct Filter(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
     rules: Vec<Rule>,
     sources: Addresses,
     destinations: Addresses,
@@ -92,32 +96,33 @@ impl Filter {
     #[must_use]
     pub fn compile(rules: Vec<Rule>) -> Self {
         let all = || rules.iter();
-        Self {
+        Self(Arc::new(Compiled {
             sources: Addresses::new(all().map(|rule| prefix_ends(&rule.sources))),
             destinations: Addresses::new(all().map(|rule| prefix_ends(&rule.destinations))),
             source_ports: Numbers::new(all().map(|rule| port_ends(&rule.source_ports))),
             destination_ports: Numbers::new(all().map(|rule| port_ends(&rule.destination_ports))),
             protocols: Numbers::new(all().map(|rule| vec![protocol_ends(rule.protocol)])),
             rules,
-        }
+        }))
     }
 
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        &self.0.rules
     }
 
     /// The first rule that matches decides (NSG-04).
     #[must_use]
     pub fn decide(&self, key: &FlowKey) -> Decision {
+        let tables = &*self.0;
         // Without ports only the other fields count (NSG-07): the addresses stand in for them.
-        let sources = self.sources.class(key.source);
-        let destinations = self.destinations.class(key.destination);
-        let protocols = self.protocols.class(u16::from(key.protocol.0));
+        let sources = tables.sources.class(key.source);
+        let destinations = tables.destinations.class(key.destination);
+        let protocols = tables.protocols.class(u16::from(key.protocol.0));
         let (from, to) = if has_ports(key.protocol) {
             (
-                self.source_ports.class(key.source_port),
-                self.destination_ports.class(key.destination_port),
+                tables.source_ports.class(key.source_port),
+                tables.destination_ports.class(key.destination_port),
             )
         } else {
             (sources, destinations)
@@ -138,7 +143,7 @@ impl Filter {
 
     fn decision(&self, at: usize) -> Decision {
         Decision {
-            access: self.rules[at].access,
+            access: self.0.rules[at].access,
             rule: u16::try_from(at).ok(),
         }
     }

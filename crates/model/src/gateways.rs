@@ -79,22 +79,52 @@ impl Topology {
         if !own.is_empty() {
             return own;
         }
-        let Some((peering, remote)) = self.transit_peering(vnet) else {
-            return own;
-        };
-        let all = self.gateways_in(remote);
-        all.map(|gateway| InUse {
-            gateway,
-            over: Some(peering),
-        })
-        .collect()
+        let peerings = (0..self.peerings.len()).map(PeeringIndex);
+        let found = peerings.filter_map(|peering| Some((peering, self.transit(peering)?)));
+        match found.into_iter().find(|(_, (user, _))| *user == vnet) {
+            Some((peering, (_, remote))) => self.used_over(peering, remote).collect(),
+            None => own,
+        }
+    }
+
+    /// [`Topology::gateways_in_use`] of every VNet, in one look at all peerings.
+    #[must_use]
+    pub fn all_gateways_in_use(&self) -> Vec<Vec<InUse>> {
+        let mut used = vec![Vec::new(); self.vnets.len()];
+        for (index, gateway) in self.gateways.iter().enumerate() {
+            used[gateway.vnet.0].push(InUse {
+                gateway: GatewayIndex(index),
+                over: None,
+            });
+        }
+        if self.gateways.is_empty() {
+            return used;
+        }
+        for peering in (0..self.peerings.len()).map(PeeringIndex) {
+            if let Some((user, remote)) = self.transit(peering)
+                && used[user.0].is_empty()
+            {
+                used[user.0] = self.used_over(peering, remote).collect();
+            }
+        }
+        used
     }
 
     /// The VNets that use the gateways of `vnet` over their peering (GW-07).
-    pub fn transit_users(&self, vnet: VnetIndex) -> impl Iterator<Item = VnetIndex> + '_ {
-        (0..self.vnets.len())
-            .map(VnetIndex)
-            .filter(move |&user| self.transit_peering(user).is_some_and(|(_, to)| to == vnet))
+    pub fn transit_users(&self, vnet: VnetIndex) -> impl Iterator<Item = VnetIndex> + use<> {
+        let mut seen = vec![false; self.vnets.len()];
+        let mut users = Vec::new();
+        let any = self.gateways_in(vnet).next().is_some();
+        for peering in (0..self.peerings.len()).map(PeeringIndex).filter(|_| any) {
+            if let Some((user, remote)) = self.transit(peering)
+                && !std::mem::replace(&mut seen[user.0], true)
+                && remote == vnet
+            {
+                users.push(user);
+            }
+        }
+        users.sort_unstable();
+        users.into_iter()
     }
 
     /// What a gateway tells its neighbours of itself: its VNet's ranges, those of the VNets that use it (GW-08), and
@@ -187,7 +217,26 @@ impl Topology {
     /// AS path, then file order (ROUTE-08).
     #[must_use]
     pub fn behind(&self, gateway: GatewayIndex) -> Vec<Behind> {
-        let learned = self.heard(gateway).into_iter().map(|learned| Behind {
+        self.best(gateway, self.all_heard())
+    }
+
+    /// [`Topology::behind`] of every gateway.
+    #[must_use]
+    pub fn all_behind(&self) -> Vec<Vec<Behind>> {
+        if self.gateways.is_empty() {
+            return Vec::new();
+        }
+        let heard = self.all_heard();
+        let gateways = (0..self.gateways.len()).map(GatewayIndex);
+        gateways
+            .map(|gateway| self.best(gateway, heard.iter().cloned()))
+            .collect()
+    }
+
+    /// Of what is configured and `heard` at the gateway.
+    fn best(&self, gateway: GatewayIndex, heard: impl IntoIterator<Item = LearnedRoute>) -> Vec<Behind> {
+        let own = heard.into_iter().filter(|learned| learned.gateway == gateway);
+        let learned = own.map(|learned| Behind {
             prefix: learned.prefix,
             connection: learned.connection,
             as_path: learned.as_path,
@@ -210,15 +259,19 @@ impl Topology {
     /// What a gateway hears over BGP: what its speaker has reported, or else what its neighbours should say.
     #[must_use]
     pub fn heard(&self, gateway: GatewayIndex) -> Vec<LearnedRoute> {
+        let mut all = self.all_heard();
+        all.retain(|learned| learned.gateway == gateway);
+        all
+    }
+
+    fn all_heard(&self) -> Vec<LearnedRoute> {
         let mut all = self.converged();
         if let Some(learned) = &self.learned_routes {
             // Circuits have no speaker of their own to ask.
             all.retain(|route| !self.gateways[route.gateway.0].is_vpn());
             all.extend(learned.iter().cloned());
         }
-        all.into_iter()
-            .filter(|learned| learned.gateway == gateway)
-            .collect()
+        all
     }
 
     /// The prefixes of connections without BGP: the site's, the remote VNet's; of connections with BGP the
@@ -359,38 +412,33 @@ impl Topology {
         }
     }
 
-    /// The peering over which a VNet uses the gateways of another, and that VNet (GW-07).
-    fn transit_peering(&self, user: VnetIndex) -> Option<(PeeringIndex, VnetIndex)> {
-        let effective = |index: usize, it: &crate::topology::Peering| {
-            if it.state != PeeringState::Connected {
-                return None;
-            }
-            let own = it.from == user
-                && it.use_remote_gateways
-                && it
-                    .reverse
-                    .is_some_and(|reverse| self.peerings[reverse.0].allow_gateway_transit);
-            // PEER-27: a classic VNet has no object of its own to configure.
-            let classic = it.to == user
-                && it.reverse.is_none()
-                && self.profile == Profile::Azure2025
-                && self.vnets[user.0].classic
-                && it.allow_gateway_transit;
-            let remote = if own {
-                it.to
-            } else if classic {
-                it.from
-            } else {
-                return None;
-            };
-            self.gateways_in(remote)
-                .next()
-                .map(|_| (PeeringIndex(index), remote))
+    /// The VNet that uses the gateways of another over this peering, and that one (GW-07). Of several peerings of a VNet
+    /// the first counts.
+    fn transit(&self, peering: PeeringIndex) -> Option<(VnetIndex, VnetIndex)> {
+        let it = &self.peerings[peering.0];
+        if it.state != PeeringState::Connected {
+            return None;
+        }
+        let reverse = it.reverse.map(|reverse| &self.peerings[reverse.0]);
+        let own = it.use_remote_gateways && reverse.is_some_and(|it| it.allow_gateway_transit);
+        // PEER-27: a classic VNet has no object of its own to configure.
+        let classic = reverse.is_none()
+            && self.profile == Profile::Azure2025
+            && self.vnets[it.to.0].classic
+            && it.allow_gateway_transit;
+        let (user, remote) = match (own, classic) {
+            (true, _) => (it.from, it.to),
+            (false, true) => (it.to, it.from),
+            (false, false) => return None,
         };
-        self.peerings
-            .iter()
-            .enumerate()
-            .find_map(|(index, it)| effective(index, it))
+        self.gateways_in(remote).next().map(|_| (user, remote))
+    }
+
+    fn used_over(&self, peering: PeeringIndex, remote: VnetIndex) -> impl Iterator<Item = InUse> + '_ {
+        self.gateways_in(remote).map(move |gateway| InUse {
+            gateway,
+            over: Some(peering),
+        })
     }
 }
 

@@ -32,13 +32,13 @@ pub const SERVICE_ENDPOINTS: &[(&str, &str)] = &[
 ];
 
 /// The prefixes of every service tag. Cheap to copy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceTags {
     /// By name in lower case.
     tags: Arc<BTreeMap<String, ServiceTag>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct ServiceTag {
     name: String,
     prefixes: Vec<IpNet>,

@@ -277,7 +277,7 @@ pub struct RouteTable {
 }
 
 /// A user route. One for a service tag stands here once per prefix of the tag (ROUTE-33).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Udr {
     pub name: String,
     pub prefix: IpNet,
@@ -297,14 +297,14 @@ pub enum UdrNextHop {
     None,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nsg {
     pub name: String,
     /// As declared, without the default rules (NSG-10), which `control` appends; any order.
     pub rules: Vec<SecurityRule>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecurityRule {
     pub name: String,
     pub priority: u16,

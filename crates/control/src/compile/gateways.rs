@@ -1,6 +1,6 @@
 //! Gateways, connections and circuits with their own tables.
 
-use engine::fib::{self, NextHop};
+use engine::fib::{self, Fib, NextHop};
 use engine::snapshot::{Connection, ConnectionId, Far, FibId, Gateway, GatewayId, PortId, VnetId};
 use ipnet::IpNet;
 use model::Topology;
@@ -10,7 +10,7 @@ use packet::key::mapped;
 
 use super::tables::Tables;
 use super::{PortOwner, dense, links, prefix};
-use crate::rib::{Rib, Route, RouteSource, RouteState, RouteType, peerings};
+use crate::rib::{Rib, Route, RouteSource, RouteState, RouteType};
 
 /// `GatewayId(n)` is `GatewayIndex(n)`.
 pub(super) fn gateways(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> Vec<Gateway> {
@@ -85,7 +85,7 @@ fn outside(topology: &Topology, index: GatewayIndex, tables: &mut Tables<'_>) ->
         over: None,
     };
     let mut ranges: Vec<IpNet> = topology.vnets[vnet.0].address_space.clone();
-    for peering in peerings(topology, vnet) {
+    for peering in tables.around.peering_inputs(vnet) {
         if peering.state == PeeringState::Connected {
             ranges.extend(peering.remote_space);
         }
@@ -94,7 +94,7 @@ fn outside(topology: &Topology, index: GatewayIndex, tables: &mut Tables<'_>) ->
         .iter()
         .map(|&range| (row(range, RouteSource::Default, None), NextHop::VnetLocal))
         .collect();
-    let behind = topology.behind(index);
+    let behind = tables.around.behind(index.0);
     rows.extend(behind.iter().map(|behind| {
         let next_hop = NextHop::Connection(ConnectionId(dense(behind.connection.0)));
         let source = RouteSource::VirtualNetworkGateway;
@@ -162,8 +162,7 @@ fn table(topology: &Topology, rows: Vec<(Route, NextHop)>, tables: &mut Tables<'
         })
         .collect();
     tables.add(
-        routes,
-        Vec::new(),
+        Fib::compile(routes),
         kept.into_iter().map(|(route, _)| route).collect(),
     )
 }

@@ -4,6 +4,7 @@ pub mod balancers;
 mod gateways;
 mod links;
 mod log_rules;
+mod pieces;
 mod tables;
 
 use std::collections::HashMap;
@@ -24,8 +25,11 @@ use packet::Prefix;
 use packet::key::mapped;
 
 use crate::rib::Route;
+use crate::surroundings::Surroundings;
 pub use links::LinkOrigin;
 pub use log_rules::LogRule;
+pub use pieces::Pieces;
+use pieces::{Inputs, Kept};
 use tables::Tables;
 
 /// NSG-19: of a VNet without `flowTimeoutInMinutes`.
@@ -38,6 +42,8 @@ const TCP_IDLE_MINUTES: u8 = 4;
 pub struct Compiled {
     pub snapshot: Arc<Snapshot>,
     pub provenance: Provenance,
+    /// For the next compilation of this lab.
+    pub pieces: Pieces,
 }
 
 /// What ids and positions in a snapshot mean.
@@ -115,12 +121,25 @@ pub struct RuleOrigin {
 /// Compiles a lab. The same topology and generation give the same tables.
 #[must_use]
 pub fn compile(topology: &Topology, generation: u64) -> Compiled {
+    compile_after(&Pieces::default(), topology, generation)
+}
+
+/// The same tables as [`compile`] makes, whatever the pieces: those whose inputs are equal now are not made again.
+#[must_use]
+pub fn compile_after(before: &Pieces, topology: &Topology, generation: u64) -> Compiled {
     let owners = port_owners(topology);
-    let (peerings, peering_ids) = peerings(topology);
+    let before = before.kept();
+    let kept = Kept {
+        inputs: Inputs::of(topology, &before.inputs),
+        ..Kept::default()
+    };
+    let around = Surroundings::with(topology, kept.inputs.user_routes());
+    let (peerings, peering_ids) = peerings(topology, &around);
     let (links, link_origins) = links::links(topology, &ways(topology, &peering_ids));
     let (probed, health) = balancers::probed(topology);
     let frontends = balancers::frontends(topology, &probed, &peering_ids);
-    let mut tables = Tables::new(topology, vnets(topology, generation), peering_ids, &frontends);
+    let vnets = vnets(topology, generation);
+    let mut tables = Tables::new(topology, (before, kept), &around, vnets, peering_ids, &frontends);
     let nics = nics(topology, &owners, &mut tables);
     let origins = frontends.iter().map(|&(_, origin)| origin).collect();
     let gateways = gateways::gateways(topology, &owners, &mut tables);
@@ -168,6 +187,7 @@ pub fn compile(topology: &Topology, generation: u64) -> Compiled {
             log_rules: logged,
             ..tables.provenance
         },
+        pieces: Pieces::new(tables.kept),
     }
 }
 
@@ -210,7 +230,10 @@ fn port(owner: &PortOwner) -> Port {
 
 /// Connected peerings (PEER-07), and the local VNet and object of each. A subnet peering has a second one that lets nothing
 /// pass, for the routes of what it does not join (PEER-40).
-fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)>) {
+fn peerings(
+    topology: &Topology,
+    around: &Surroundings<'_>,
+) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)>) {
     let mut ids = Vec::new();
     for (index, peering) in topology.peerings.iter().enumerate() {
         if peering.state != PeeringState::Connected {
@@ -239,8 +262,8 @@ fn peerings(topology: &Topology) -> (Vec<Peering>, Vec<(VnetIndex, PeeringIndex)
             access: id < open
                 && (topology.profile == Profile::Azure2025
                     || (own.allow_virtual_network_access && theirs.allow_virtual_network_access)),
-            transit: topology
-                .gateways_in_use(remote)
+            transit: around
+                .gateways(remote)
                 .iter()
                 .any(|used| topology.gateways[used.gateway.0].vnet == local),
             forwarded_accepted: topology.settings.forwarded_semantics == ForwardedSemantics::Tag

@@ -2,25 +2,26 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use engine::fib::{self, Fib, NextHop, SharedId};
+use engine::fib::{Fib, NextHop, SharedId};
 use engine::filter::Filter;
 use engine::snapshot::{FibId, FilterId, FrontendId, GatewayId, PeeringId, Vnet, VnetId};
 use ipnet::IpNet;
 use model::Topology;
 use model::gateways::InUse;
 use model::topology::{
-    AsgIndex, Direction, NsgIndex, PeeringIndex, RouteTableIndex, RuleAddress, SubnetIndex, VnetIndex,
+    AsgIndex, Direction, Nsg, NsgIndex, PeeringIndex, RouteTableIndex, RuleAddress, SubnetIndex, VnetIndex,
 };
 use packet::key::mapped;
 
-use super::{FilterOrigin, Provenance, RuleOrigin, balancers, dense, peering_id, prefix};
+use super::pieces::{FilterKey, FilterPiece, Kept, Meaning};
+use super::{FilterOrigin, Provenance, RuleOrigin, balancers, dense, peering_id};
 use crate::platform::exemptions;
-use crate::rib::{Rib, Route, RouteType, scope};
-use crate::rules::{Expanded, NamedRule, Place, asg_members, engine_rule, expand, ordered};
+use crate::rib::{Route, RouteType};
 use crate::security_admin::applying;
 use crate::subnet_peering::{closed, leads_nowhere};
-use crate::tags::Tags;
+use crate::surroundings::Surroundings;
 
 /// Subnets with the same VNet, route table, peerings and service endpoints share a FIB and the meaning of tags.
 type PlaceKey = (VnetIndex, Option<RouteTableIndex>, Unlike);
@@ -29,41 +30,29 @@ type PlaceKey = (VnetIndex, Option<RouteTableIndex>, Unlike);
 /// subnet peerings do not join (PEER-40). None: it has no endpoint, and all join it.
 type Unlike = Option<SubnetIndex>;
 
-/// The NSG, the direction, where, and which of the ASGs that the rules' near sides name the NIC is in.
-type FilterKey = (NsgIndex, Direction, PlaceKey, Vec<AsgIndex>);
-
-/// What a place means for packets and rules.
-struct Meaning {
-    fib: FibId,
-    tags: Tags,
-    internet_by_default: bool,
-}
-
-impl Meaning {
-    fn place<'a>(&'a self, members: &'a [Vec<IpAddr>], member_of: &'a [AsgIndex]) -> Place<'a> {
-        Place {
-            tags: &self.tags,
-            members,
-            member_of,
-            internet_by_default: self.internet_by_default,
-        }
-    }
-}
+/// The NSG, the direction, whether the Internet is reached by the system's own route, and a hash of the rules.
+type ContentKey = (NsgIndex, Direction, bool, u64);
 
 /// The tables under construction, each made once.
 pub(super) struct Tables<'a> {
     topology: &'a Topology,
+    before: &'a Kept,
+    pub(super) kept: Kept,
+    pub(super) around: &'a Surroundings<'a>,
     pub(super) vnets: Vec<Vnet>,
     /// By local VNet.
     peerings_of: Vec<Vec<PeeringId>>,
+    /// By object: those it gives, and their local VNets.
+    ids_of: Vec<Vec<(VnetIndex, PeeringId)>>,
     /// By subnet: the subnet peerings that do not join it.
     closed: Vec<Vec<PeeringIndex>>,
     /// By frontend: VNet, address, and the peerings over which it is out of reach.
     frontends: Vec<(VnetId, u128, Vec<PeeringId>)>,
-    members: Vec<Vec<IpAddr>>,
-    places: HashMap<PlaceKey, Meaning>,
+    places: HashMap<PlaceKey, (FibId, Arc<Meaning>)>,
+    /// The ASGs that the rules' near sides name, and whether the rules name any at all.
+    named: HashMap<(NsgIndex, Direction), (Vec<AsgIndex>, bool)>,
     by_place: HashMap<FilterKey, FilterId>,
-    by_content: HashMap<(NsgIndex, Direction, bool, Vec<Expanded>), FilterId>,
+    by_content: HashMap<ContentKey, Vec<FilterId>>,
     admin_by_place: HashMap<(Direction, PlaceKey), Option<FilterId>>,
     pub(super) fibs: Vec<Fib>,
     pub(super) filters: Vec<Filter>,
@@ -71,28 +60,36 @@ pub(super) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// `vnets` with their addresses; `peerings` by id: the local VNet and the object.
+    /// `vnets` with their addresses; `peerings` by id: the local VNet and the object. `kept` has the inputs alone.
     pub(super) fn new(
         topology: &'a Topology,
+        (before, kept): (&'a Kept, Kept),
+        around: &'a Surroundings<'a>,
         vnets: Vec<Vnet>,
         peerings: Vec<(VnetIndex, PeeringIndex)>,
         frontends: &[balancers::Compiled],
     ) -> Self {
         let mut peerings_of = vec![Vec::new(); vnets.len()];
-        for (id, (local, _)) in peerings.iter().enumerate() {
+        let mut ids_of = vec![Vec::new(); topology.peerings.len()];
+        for (id, &(local, object)) in peerings.iter().enumerate() {
             peerings_of[local.0].push(peering_id(id));
+            ids_of[object.0].push((local, peering_id(id)));
         }
         Self {
             topology,
+            before,
+            kept,
+            around,
             vnets,
             peerings_of,
+            ids_of,
             closed: closed(topology),
             frontends: frontends
                 .iter()
                 .map(|(it, _)| (it.vnet, it.address, it.out_of_reach.clone()))
                 .collect(),
-            members: asg_members(topology),
             places: HashMap::new(),
+            named: HashMap::new(),
             by_place: HashMap::new(),
             by_content: HashMap::new(),
             admin_by_place: HashMap::new(),
@@ -108,41 +105,31 @@ impl<'a> Tables<'a> {
     /// The FIB of the subnet's place, made on first use.
     pub(super) fn fib(&mut self, subnet: SubnetIndex) -> FibId {
         let key = self.place_key(subnet);
-        if let Some(meaning) = self.places.get(&key) {
-            return meaning.fib;
+        if let Some(&(fib, _)) = self.places.get(&key) {
+            return fib;
         }
-        let rib = Rib::new(&scope(self.topology, subnet));
-        // An IPv6 prefix inside IPv4's own part of the 128-bit space matches no IPv6 packet.
-        let winners: Vec<&Route> = rib
-            .winners()
-            .into_iter()
-            .filter(|route| !is_mapped(route.prefix))
-            .collect();
+        let vnet = &self.topology.vnets[key.0.0].name;
+        let own = self.around.peerings(key.0);
+        let scope = self.around.scope(subnet).relative(own);
+        let before = self.before.places.get(vnet).map_or(&[][..], Vec::as_slice);
+        let meaning = Meaning::of(scope, self.kept.inputs.services(), before);
+        let routes = meaning.routes(own);
         let mut shared = Vec::new();
-        let routes = winners.iter().map(|route| fib::Route {
-            prefix: prefix(route.prefix),
-            next_hop: self.next_hop(key, route, &mut shared),
-        });
-        let routes = routes.collect();
-        let id = self.add(routes, shared, winners.into_iter().cloned().collect());
-        let meaning = Meaning {
-            fib: id,
-            tags: Tags::of(self.topology, subnet),
-            internet_by_default: rib.internet_by_default(),
-        };
-        self.places.insert(key, meaning);
+        let next_hops: Vec<NextHop> = routes
+            .iter()
+            .map(|route| self.next_hop(key, route, &mut shared))
+            .collect();
+        let id = self.add(meaning.fib.leading(next_hops).sharing(shared), routes);
+        let places = self.kept.places.entry(vnet.clone()).or_default();
+        places.push(Arc::clone(&meaning));
+        self.places.insert(key, (id, meaning));
         id
     }
 
     /// A FIB, and what its routes are.
-    pub(super) fn add(
-        &mut self,
-        routes: Vec<fib::Route>,
-        shared: Vec<Vec<NextHop>>,
-        origins: Vec<Route>,
-    ) -> FibId {
+    pub(super) fn add(&mut self, fib: Fib, origins: Vec<Route>) -> FibId {
         let id = FibId(dense(self.fibs.len()));
-        self.fibs.push(Fib::compile(routes).sharing(shared));
+        self.fibs.push(fib);
         self.provenance.routes.push(origins);
         id
     }
@@ -178,8 +165,8 @@ impl<'a> Tables<'a> {
 
     /// The one that lets nothing pass, where the peering does not join the subnets (PEER-40).
     fn peering(&self, place: PlaceKey, object: PeeringIndex, prefix: IpNet) -> Option<PeeringId> {
-        let own = self.peerings_of[place.0.0].iter().copied();
-        let mut own = own.filter(|id| self.provenance.peerings[id.index()] == object);
+        let own = self.ids_of[object.0].iter();
+        let mut own = own.filter(|(local, _)| *local == place.0).map(|&(_, id)| id);
         let open = own.next();
         if self.is_closed(place, object) || leads_nowhere(self.topology, object, prefix) {
             own.next()
@@ -264,38 +251,65 @@ impl<'a> Tables<'a> {
         nic: &model::topology::Nic,
     ) -> FilterId {
         self.fib(nic.subnet);
-        let place_key = self.place_key(nic.subnet);
-        let rules = ordered(&self.topology.nsgs[nsg.0], direction);
-        let named = near_asgs(&rules);
-        let member_of: Vec<AsgIndex> = named.into_iter().filter(|asg| nic.asgs.contains(asg)).collect();
-        let key = (nsg, direction, place_key, member_of);
+        let topology = self.topology;
+        let rules = &topology.nsgs[nsg.0];
+        let meaning = Arc::clone(&self.places[&self.place_key(nic.subnet)].1);
+        let named = self
+            .named
+            .entry((nsg, direction))
+            .or_insert_with(|| named_asgs(rules, direction));
+        let key = FilterKey {
+            nsg: self.kept.inputs.nsg(nsg),
+            direction,
+            place: Arc::as_ptr(&meaning) as usize,
+            member_of: named
+                .0
+                .iter()
+                .copied()
+                .filter(|asg| nic.asgs.contains(asg))
+                .collect(),
+            members: match named.1 {
+                true => self.kept.inputs.members_address(),
+                false => 0,
+            },
+        };
         if let Some(&id) = self.by_place.get(&key) {
             return id;
         }
-        let meaning = &self.places[&key.2];
-        let place = meaning.place(&self.members, &key.3);
-        let content: Vec<Expanded> = rules.iter().map(|named| expand(&named.rule, &place)).collect();
-        let id = *self
-            .by_content
-            .entry((nsg, direction, meaning.internet_by_default, content))
-            .or_insert_with(|| {
-                let own = rules
-                    .iter()
-                    .map(|named| (named.name.clone(), engine_rule(&named.rule, &place)));
-                let all = exemptions(direction, &rules, &place).into_iter().chain(own);
-                let owner = &self.topology.nsgs[nsg.0].name;
-                let (names, compiled): (Vec<_>, Vec<_>) = all
-                    .map(|(name, rule)| (origin(owner.clone(), name), rule))
-                    .unzip();
-                self.filters.push(Filter::compile(compiled));
-                self.provenance.filters.push(FilterOrigin {
-                    nsg: Some(nsg),
-                    direction,
-                    rules: names.into(),
-                });
-                FilterId(dense(self.filters.len() - 1))
-            });
+        let known = self.before.filters.get(&key).cloned();
+        let piece = known.unwrap_or_else(|| {
+            let place = meaning.place(self.kept.inputs.members(), &key.member_of);
+            FilterPiece::of(rules, direction, &place)
+        });
+        let hash = piece.hash;
+        let id = self.numbered((nsg, direction, meaning.internet_by_default, hash), piece);
+        // Of equal ones the first is kept.
+        let piece = FilterPiece {
+            filter: self.filters[id.index()].clone(),
+            rules: Arc::clone(&self.provenance.filters[id.index()].rules),
+            hash,
+        };
+        self.kept.filters.insert(key.clone(), piece);
         self.by_place.insert(key, id);
+        id
+    }
+
+    /// The id of a filter; those of one NSG that are equal share it.
+    fn numbered(&mut self, content: ContentKey, piece: FilterPiece) -> FilterId {
+        let alike = self.by_content.entry(content).or_default();
+        let mut equal = alike.iter().copied();
+        let rules = piece.filter.rules();
+        if let Some(id) = equal.find(|id| self.filters[id.index()].rules() == rules) {
+            return id;
+        }
+        let id = FilterId(dense(self.filters.len()));
+        alike.push(id);
+        self.filters.push(piece.filter);
+        self.provenance.filters.push(FilterOrigin {
+            nsg: Some(content.0),
+            direction: content.1,
+            rules: piece.rules,
+        });
         id
     }
 
@@ -310,7 +324,7 @@ impl<'a> Tables<'a> {
         if let Some(&made) = self.admin_by_place.get(&key) {
             return made;
         }
-        let place = self.places[&key.1].place(&self.members, &[]);
+        let place = self.places[&key.1].1.place(self.kept.inputs.members(), &[]);
         let front = exemptions(direction, &[], &place).into_iter();
         let front = front.map(|(name, rule)| (origin("platform".to_owned(), name), rule));
         let own = rules.iter().map(|named| {
@@ -348,25 +362,26 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// The ASGs that the near sides of the rules name, each once.
-fn near_asgs(rules: &[NamedRule<'_>]) -> Vec<AsgIndex> {
-    let near = rules.iter().filter_map(|named| {
-        match (named.rule.direction, &named.rule.source, &named.rule.destination) {
-            (Direction::Outbound, RuleAddress::Asgs(asgs), _)
-            | (Direction::Inbound, _, RuleAddress::Asgs(asgs)) => Some(asgs),
-            _ => None,
+/// The ASGs that the near sides of the rules name, each once; and whether the rules name any at all.
+fn named_asgs(nsg: &Nsg, direction: Direction) -> (Vec<AsgIndex>, bool) {
+    let (mut near, mut any) = (Vec::new(), false);
+    for rule in nsg.rules.iter().filter(|rule| rule.direction == direction) {
+        let sides = match direction {
+            Direction::Inbound => [&rule.destination, &rule.source],
+            Direction::Outbound => [&rule.source, &rule.destination],
+        };
+        for (side, is_near) in sides.into_iter().zip([true, false]) {
+            if let RuleAddress::Asgs(asgs) = side {
+                any = true;
+                near.extend(asgs.iter().filter(|_| is_near));
+            }
         }
-    });
-    let mut asgs: Vec<AsgIndex> = near.flatten().copied().collect();
-    asgs.sort_unstable();
-    asgs.dedup();
-    asgs
+    }
+    near.sort_unstable();
+    near.dedup();
+    (near, any)
 }
 
-fn origin(owner: String, name: String) -> RuleOrigin {
+pub(super) fn origin(owner: String, name: String) -> RuleOrigin {
     RuleOrigin { owner, name }
-}
-
-fn is_mapped(net: IpNet) -> bool {
-    net.prefix_len() >= 96 && matches!(net, IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some())
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use control::{Generation, compile};
+use control::{Generation, compile, compile_after};
 use engine::snapshot::{NicId, PortId};
 use engine::{DropReason, Snapshot, Verdict, Worker, WorkerOptions};
 use model::Topology;
@@ -28,7 +28,7 @@ fn first(topology: Topology) -> Generation {
 }
 
 fn next(previous: &Generation, topology: Topology) -> Generation {
-    let compiled = compile(&topology, 0);
+    let compiled = compile_after(&previous.pieces, &topology, 0);
     previous.next(Arc::new(topology), compiled)
 }
 

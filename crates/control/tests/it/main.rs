@@ -14,6 +14,7 @@ mod gateways;
 mod generation;
 mod ip_vectors;
 mod peering_vectors;
+mod pieces;
 mod properties;
 mod random;
 mod services;

@@ -76,6 +76,7 @@ fn scope() -> impl Strategy<Value = Scope> {
             index: None,
             state,
             global,
+            access: true,
             remote_space,
         });
     let gateway = net().prop_map(|prefix| GatewayRoute {
@@ -103,8 +104,9 @@ fn scope() -> impl Strategy<Value = Scope> {
                     service_endpoints: endpoints,
                     none_defaults: none,
                     vpn_gateway: None,
-                    user_routes: user,
+                    user_routes: user.into(),
                     disable_bgp_route_propagation: no_bgp,
+                    tag_includes_default_route: true,
                     classic: false,
                 }
             },

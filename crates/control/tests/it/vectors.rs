@@ -92,6 +92,7 @@ fn scope(case: &Value, profile: Profile) -> Scope {
             index: None,
             state: state(&peering["state"]),
             global: peering["global"].as_bool().unwrap(),
+            access: true,
             remote_space: nets(&peering["remoteAddressSpace"]),
         });
     let gateways = [&vnet["gateway"], &vnet["remoteGateway"]];
@@ -118,6 +119,7 @@ fn scope(case: &Value, profile: Profile) -> Scope {
         vpn_gateway: None,
         user_routes: case["udr"].as_array().into_iter().flatten().map(udr).collect(),
         disable_bgp_route_propagation: case["disableBgpRoutePropagation"].as_bool().unwrap(),
+        tag_includes_default_route: true,
         classic: false,
     }
 }
