@@ -1,11 +1,13 @@
 //! Who has which id: given once, to one object, for as long as the lab runs.
 
 use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
 
 use model::Topology;
-use model::topology::{LinkOn, NicIndex};
+use model::topology::{LinkOn, NicIndex, Peering};
 
-use crate::compile::{PortOwner, Provenance, dense};
+use crate::compile::{LinkOrigin, LogRule, PortOwner, Provenance, dense};
 
 /// The ids of what flows keep, and of what they refer to.
 #[derive(Clone, Debug)]
@@ -29,58 +31,129 @@ pub(crate) struct Names {
 
 #[derive(Clone, Debug)]
 struct Known {
-    /// What makes it this object and no other.
+    object: Arc<Object>,
+    /// In the present topology; None: it is gone.
+    position: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Object {
+    /// What makes it this object and no other, in lower case.
     key: String,
     /// For people.
     name: String,
-    /// In the present topology; None: it is gone.
-    position: Option<usize>,
 }
 
 impl Ids {
     /// Objects of `previous` keep their ids, new ones get ids that nobody has had.
     pub(super) fn next(previous: Option<&Self>, topology: &Topology, provenance: &Provenance) -> Self {
-        let next = |of: fn(&Self) -> &Names, objects| Names::next(previous.map(of), objects);
-        let vnets = topology.vnets.iter().map(|vnet| same(&vnet.name)).collect();
-        let nics = (0..topology.nics.len()).map(|nic| {
-            let nic = NicIndex(nic);
-            (nic_key(topology, nic), topology.nics[nic.0].name.clone())
-        });
-        let ports = provenance
-            .ports
-            .iter()
-            .map(|owner| same(&port_key(topology, owner)));
+        let previous = |of: fn(&Self) -> &Names| previous.map(of);
+        let vnet = |at: usize| topology.vnets[at].name.as_str();
+        let ports = &provenance.ports;
+        let peerings = peerings(topology, provenance);
+        let links = provenance.links.iter();
+        let connections: Vec<&LinkOrigin> = links
+            .filter(|origin| matches!(origin.on, LinkOn::Connection(_)))
+            .collect();
+        let rules = &provenance.log_rules;
         Self {
-            vnets: next(|ids| &ids.vnets, vnets),
-            nics: next(|ids| &ids.nics, nics.collect()),
-            ports: next(|ids| &ids.ports, ports.collect()),
-            peerings: next(|ids| &ids.peerings, peerings(topology, provenance)),
-            links: next(|ids| &ids.links, links(topology, provenance)),
-            log_rules: next(|ids| &ids.log_rules, log_rules(topology, provenance)),
+            vnets: Names::next(
+                previous(|ids| &ids.vnets),
+                topology.vnets.len(),
+                |at, key| key.push_str(vnet(at)),
+                |at| vnet(at).to_owned(),
+            ),
+            nics: Names::next(
+                previous(|ids| &ids.nics),
+                topology.nics.len(),
+                |at, key| nic_key(topology, NicIndex(at), key),
+                |at| topology.nics[at].name.clone(),
+            ),
+            ports: Names::next(
+                previous(|ids| &ids.ports),
+                ports.len(),
+                |at, key| port_key(topology, &ports[at], key),
+                |at| {
+                    let mut name = String::new();
+                    port_key(topology, &ports[at], &mut name);
+                    name
+                },
+            ),
+            peerings: Names::next(
+                previous(|ids| &ids.peerings),
+                peerings.len(),
+                |at, key| peering_key(topology, peerings[at], key),
+                |at| peering_name(topology, peerings[at]),
+            ),
+            // A link is its peering's as long as that is the same object.
+            links: Names::next(
+                previous(|ids| &ids.links),
+                peerings.len() + connections.len(),
+                |at, key| match peerings.get(at) {
+                    Some(&peering) => peering_key(topology, peering, key),
+                    None => {
+                        let origin = connections[at - peerings.len()];
+                        let name = origin.name(topology);
+                        write(key, format_args!("connection {name} {}", origin.back));
+                    }
+                },
+                |at| match peerings.get(at) {
+                    Some(&peering) => peering_name(topology, peering),
+                    None => connections[at - peerings.len()].name(topology),
+                },
+            ),
+            log_rules: Names::next(
+                previous(|ids| &ids.log_rules),
+                rules.len(),
+                |at, key| {
+                    let name = log_rule(topology, &rules[at]);
+                    write(key, format_args!("{name} {:?}", rules[at].direction));
+                },
+                |at| log_rule(topology, &rules[at]),
+            ),
         }
     }
 }
 
 impl Names {
-    /// `objects` are keys and names, in the order of their positions.
-    fn next(previous: Option<&Self>, objects: Vec<(String, String)>) -> Self {
-        let mut known = previous
-            .map(|previous| previous.known.clone())
-            .unwrap_or_default();
-        let mut alive = HashMap::new();
-        for (id, object) in (0..).zip(&mut known) {
-            if object.position.take().is_some() {
-                alive.insert(object.key.clone(), id);
-            }
+    /// `count` objects in the order of their positions; `key` writes the key of one.
+    fn next(
+        previous: Option<&Self>,
+        count: usize,
+        key: impl Fn(usize, &mut String),
+        name: impl Fn(usize) -> String,
+    ) -> Self {
+        let before = previous.map_or(&[][..], |previous| &previous.ids);
+        let mut known = previous.map_or_else(Vec::new, |previous| previous.known.clone());
+        for object in &mut known {
+            object.position = None;
         }
-        let mut ids = Vec::with_capacity(objects.len());
-        for (position, (key, name)) in objects.into_iter().enumerate() {
-            let key = key.to_lowercase();
-            // Taken out, so that no two objects ever share an id.
-            let id = alive.remove(&key).unwrap_or_else(|| {
+        let mut ids = Vec::with_capacity(count);
+        // Most objects are where they were, or one place from it; only the others are looked up by key.
+        let (mut next, mut alive) = (0, None);
+        let mut text = String::new();
+        for position in 0..count {
+            text.clear();
+            key(position, &mut text);
+            lower(&mut text);
+            let near = (next..next + 2).find(|&at| {
+                let known = before.get(at).map(|&id| &known[id as usize]);
+                known.is_some_and(|it| it.position.is_none() && it.object.key == text)
+            });
+            let found = near.map(|at| before[at]).or_else(|| {
+                let alive = alive.get_or_insert_with(|| by_key(previous));
+                let id = *alive.get(text.as_str())?;
+                // No two objects ever share an id.
+                known[id as usize].position.is_none().then_some(id)
+            });
+            next = near.map_or(next, |at| at + 1);
+            let id = found.unwrap_or_else(|| {
+                let object = Object {
+                    key: text.clone(),
+                    name: name(position),
+                };
                 known.push(Known {
-                    key,
-                    name,
+                    object: Arc::new(object),
                     position: None,
                 });
                 dense(known.len() - 1)
@@ -106,76 +179,93 @@ impl Names {
     }
 
     pub(super) fn name(&self, id: u32) -> Option<&str> {
-        self.known.get(id as usize).map(|object| object.name.as_str())
+        self.known
+            .get(id as usize)
+            .map(|known| known.object.name.as_str())
     }
 }
 
-fn same(name: &str) -> (String, String) {
-    (name.to_owned(), name.to_owned())
+/// Objects of the topology before, by key.
+fn by_key(previous: Option<&Names>) -> HashMap<&str, u32> {
+    let Some(previous) = previous else {
+        return HashMap::new();
+    };
+    let alive = previous.ids.iter();
+    alive
+        .map(|&id| (previous.known[id as usize].object.key.as_str(), id))
+        .collect()
+}
+
+fn lower(text: &mut String) {
+    if text.is_ascii() {
+        text.make_ascii_lowercase();
+    } else {
+        *text = text.to_lowercase();
+    }
+}
+
+/// Writing to a string does not fail.
+fn write(to: &mut String, what: std::fmt::Arguments<'_>) {
+    let _ = to.write_fmt(what);
 }
 
 /// A NIC stays the same when its addresses, rules or subnet change, but in no other VNet or VM.
-fn nic_key(topology: &Topology, nic: NicIndex) -> String {
+fn nic_key(topology: &Topology, nic: NicIndex, key: &mut String) {
     let nic = &topology.nics[nic.0];
     let vnet = &topology.vnets[topology.subnets[nic.subnet.0].vnet.0].name;
     let vm = nic.vm.map_or("", |vm| &topology.vms[vm.0].name);
-    format!("{vnet} {vm} {}", nic.name)
+    write(key, format_args!("{vnet} {vm} {}", nic.name));
 }
 
 /// A port is one TUN.
-fn port_key(topology: &Topology, owner: &PortOwner) -> String {
+fn port_key(topology: &Topology, owner: &PortOwner, key: &mut String) {
     match *owner {
-        PortOwner::Vm { interface, nic, .. } => format!("nic {} {interface}", nic_key(topology, nic)),
+        PortOwner::Vm { interface, nic, .. } => {
+            key.push_str("nic ");
+            nic_key(topology, nic, key);
+            write(key, format_args!(" {interface}"));
+        }
         PortOwner::Vnet(vnet) => {
             let vnet = &topology.vnets[vnet.0];
-            format!("vnet {} {:?}", vnet.name, vnet.tun)
+            write(key, format_args!("vnet {} {:?}", vnet.name, vnet.tun));
         }
-        PortOwner::Internet => "internet".to_owned(),
-        PortOwner::Platform(vnet) => format!("platform {}", topology.vnets[vnet.0].name),
+        PortOwner::Internet => key.push_str("internet"),
+        PortOwner::Platform(vnet) => write(key, format_args!("platform {}", topology.vnets[vnet.0].name)),
         PortOwner::Connection(connection) => {
             let connection = &topology.connections[connection.0];
             let site = connection.site().map(|site| topology.sites[site.0].name.as_str());
-            format!("connection {} {}", connection.name, site.unwrap_or_default())
+            let site = site.unwrap_or_default();
+            write(key, format_args!("connection {} {site}", connection.name));
         }
-        PortOwner::Gateway(gateway) => format!("gateway {}", topology.gateways[gateway.0].name),
+        PortOwner::Gateway(gateway) => {
+            write(key, format_args!("gateway {}", topology.gateways[gateway.0].name));
+        }
     }
 }
 
-/// One id for each local VNet of an object; a peering with a classic VNet has two.
-fn peerings(topology: &Topology, provenance: &Provenance) -> Vec<(String, String)> {
-    let mut seen = std::collections::HashSet::new();
+/// One id for each local VNet of an object; a peering with a classic VNet has two. With which of its ends each is.
+fn peerings<'a>(topology: &'a Topology, provenance: &Provenance) -> Vec<(&'a Peering, &'static str)> {
+    let mut seen = vec![false; topology.peerings.len()];
     let keyed = provenance.peerings.iter().map(|&index| {
-        let peering = &topology.peerings[index.0];
-        let end = if seen.insert(index) { "from" } else { "to" };
-        let name = |vnet: usize| topology.vnets[vnet].name.as_str();
-        let (from, to) = (name(peering.from.0), name(peering.to.0));
-        (
-            format!("{from} {} {to} {end}", peering.name),
-            format!("{from}/{}", peering.name),
-        )
+        let first = !std::mem::replace(&mut seen[index.0], true);
+        (&topology.peerings[index.0], if first { "from" } else { "to" })
     });
     keyed.collect()
 }
 
-/// What waits on a link stays on it whatever the link does to packets.
-fn links(topology: &Topology, provenance: &Provenance) -> Vec<(String, String)> {
-    // A link is its peering's as long as that is the same object.
-    let of_peerings = peerings(topology, provenance).into_iter();
-    let of_connections = provenance.links.iter().filter_map(|origin| match origin.on {
-        LinkOn::Connection(_) => {
-            let name = origin.name(topology);
-            Some((format!("connection {name} {}", origin.back), name))
-        }
-        LinkOn::Peering(_) => None,
-    });
-    of_peerings.chain(of_connections).collect()
+fn peering_key(topology: &Topology, (peering, end): (&Peering, &str), key: &mut String) {
+    let ends = [peering.from, peering.to].map(|vnet| topology.vnets[vnet.0].name.as_str());
+    write(
+        key,
+        format_args!("{} {} {} {end}", ends[0], peering.name, ends[1]),
+    );
+}
+
+fn peering_name(topology: &Topology, (peering, _): (&Peering, &str)) -> String {
+    format!("{}/{}", topology.vnets[peering.from.0].name, peering.name)
 }
 
 /// `<NSG>/<rule>`, as flow logs name it; an NSG may have two rules of a name, one in each direction.
-fn log_rules(topology: &Topology, provenance: &Provenance) -> Vec<(String, String)> {
-    let keyed = provenance.log_rules.iter().map(|rule| {
-        let name = format!("{}/{}", topology.nsgs[rule.nsg.0].name, rule.name);
-        (format!("{name} {:?}", rule.direction), name)
-    });
-    keyed.collect()
+fn log_rule(topology: &Topology, rule: &LogRule) -> String {
+    format!("{}/{}", topology.nsgs[rule.nsg.0].name, rule.name)
 }
