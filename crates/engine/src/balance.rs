@@ -179,6 +179,30 @@ impl Snapshot {
 }
 
 impl Hop {
+    /// The same packet at every backend where its flow may have been so far, if it is a balanced one.
+    pub(crate) fn at_backends<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        key: &'a FlowKey,
+    ) -> impl Iterator<Item = Self> + 'a {
+        let rule = self
+            .balanced
+            .map(|it| &snapshot.frontends[it.frontend.index()].rules[usize::from(it.rule)]);
+        let backends = rule.into_iter().flat_map(move |rule| {
+            let all = rule.backends.iter();
+            all.filter(move |backend| rule.keeps(&snapshot.health, key, backend))
+        });
+        backends.map(move |backend| Self {
+            to: Some(backend.nic),
+            port: deliver(snapshot, backend.nic, self.peering).port,
+            rewrite: Rewrite {
+                destination: self.rewrite.destination.map(|_| backend.address),
+                ..self.rewrite
+            },
+            ..*self
+        })
+    }
+
     /// What the replies to a balanced packet get: the source they are expected from. None where nothing is rewritten.
     #[must_use]
     pub fn answer(&self, key: &FlowKey) -> Option<Rewrite> {
@@ -239,14 +263,18 @@ impl Rule {
         let is_up = |backend: &&Backend| backend.health.is_none_or(|id| health.is_up(id));
         let up = self.backends.iter().filter(is_up).count();
         let kept = keep.and_then(|keep| self.backends.iter().find(|backend| backend.nic == keep));
-        if let Some(kept) = kept {
-            let survives = up > 0 || (self.keeps_tcp && self.backends.len() > 1);
-            if is_up(&kept) || (key.protocol == Protocol::TCP && survives) {
-                return Some(*kept);
-            }
+        if let Some(kept) = kept.filter(|kept| self.keeps(health, key, kept)) {
+            return Some(*kept);
         }
         let at = scale(self.distribution.hash(key), up);
         self.backends.iter().filter(is_up).nth(at).copied()
+    }
+
+    /// Whether a flow that went to this backend so far stays there.
+    fn keeps(&self, health: &Health, key: &FlowKey, kept: &Backend) -> bool {
+        let is_up = |backend: &Backend| backend.health.is_none_or(|id| health.is_up(id));
+        let survives = || self.backends.iter().any(is_up) || (self.keeps_tcp && self.backends.len() > 1);
+        is_up(kept) || (key.protocol == Protocol::TCP && survives())
     }
 }
 

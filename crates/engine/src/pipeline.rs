@@ -119,7 +119,12 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         logged[0] = judge(state, snapshot, nic, &filtered, DropReason::NsgOutbound, key)?;
     }
     let balancing = own.map(|own| state.flows.balanced_so_far(own, flags));
-    let (hop, seen) = next_hop(snapshot, sender, key, key, balancing.unwrap_or_default())?;
+    let (mut hop, mut seen) = next_hop(snapshot, sender, key, key, balancing.unwrap_or_default())?;
+    if from.is_none()
+        && let Some(known) = known_backend(&mut state.flows, snapshot, &hop, headers)
+    {
+        (hop, seen) = (known, known.rewrite.apply(key));
+    }
     let record = hop
         .to
         .and_then(|nic| state.flows.find(hop.port, &seen.reversed(), nic, flags));
@@ -150,6 +155,27 @@ fn decide(state: &mut State, arrival: &Arrival<'_>, sender: Sender) -> Result<Ho
         ends.for_each(|slot| state.flows.outlast(slot, minutes));
     }
     Ok(hop)
+}
+
+/// Where a balanced flow from a site went so far (LB-02): it has no record at a sender that would say so, but one at its
+/// backend. None: it is new, or not balanced.
+fn known_backend(flows: &mut Flows, snapshot: &Snapshot, hop: &Hop, headers: &Headers) -> Option<Hop> {
+    let (key, flags) = (&headers.key, headers.tcp_flags);
+    let minutes = snapshot.idle_minutes(hop.balanced?);
+    let mut backends = hop.at_backends(snapshot, key);
+    backends.find(|hop| {
+        let seen = hop.rewrite.apply(key);
+        let record = hop
+            .to
+            .and_then(|nic| flows.find(hop.port, &seen.reversed(), nic, flags));
+        record.is_some_and(|record| {
+            let answer = flows.balancing(record).and_then(|balancing| balancing.answer);
+            // A flow straight to the backend, on the same ports, is another.
+            answer == hop.answer(key)
+                && flows.is_remembered(record, minutes, flags)
+                && admit(snapshot, hop, &seen).is_ok()
+        })
+    })
 }
 
 /// Keeps the backend of a balanced flow at its sender and the source of its replies at its backend (LB-01, LB-02). A

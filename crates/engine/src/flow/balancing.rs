@@ -35,13 +35,18 @@ impl Flows {
     /// its load balancer.
     pub(crate) fn balanced_so_far(&self, slot: Slot, tcp_flags: u8) -> Balancing {
         let mut balancing = self.balancing(slot).copied().unwrap_or_default();
-        let quiet = age(self.tick, self.table.cold[slot.0 as usize].tick);
-        let tcp = self.table.hot[slot.0 as usize].protocol() == Protocol::TCP;
-        let forgotten = tcp && quiet > ticks(u64::from(balancing.idle_minutes) * MINUTE_NS);
-        if forgotten || tcp_flags & (SYN | ACK) == SYN {
+        if !self.is_remembered(slot, balancing.idle_minutes, tcp_flags) {
             balancing.keep = None;
         }
         balancing
+    }
+
+    /// LB-09: whether a load balancer still knows the flow of a record, before a packet of it is decided.
+    pub(crate) fn is_remembered(&self, slot: Slot, idle_minutes: u8, tcp_flags: u8) -> bool {
+        let quiet = age(self.tick, self.table.cold[slot.0 as usize].tick);
+        let tcp = self.table.hot[slot.0 as usize].protocol() == Protocol::TCP;
+        let forgotten = tcp && quiet > ticks(u64::from(idle_minutes) * MINUTE_NS);
+        !forgotten && tcp_flags & (SYN | ACK) != SYN
     }
 
     /// LB-09: the records of a balanced TCP flow last as long as its load balancer remembers it.

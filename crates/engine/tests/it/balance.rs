@@ -1,7 +1,10 @@
 //! Internal load balancers: who gets a flow, what is rewritten on the way, and what health changes.
 
 use engine::balance::{Backend, Distribution, Frontend, Health, HealthId, Rule};
-use engine::snapshot::{FrontendId, PortId, VnetId};
+use engine::fib::{Fib, NextHop, Route};
+use engine::snapshot::{
+    Connection, ConnectionId, Far, FibId, FrontendId, Gateway, GatewayId, Port, PortId, VnetId,
+};
 use engine::{DropReason, Verdict};
 use packet::key::unmapped;
 use packet::{FlowKey, Headers, Protocol, VnetHeader};
@@ -188,6 +191,103 @@ fn a_changed_pool_moves_new_flows_and_no_old_one() {
     lab.snapshot.frontends[0].rules[0].backends.remove(0);
     lab.publish();
     assert_ne!(backend(&mut lab, &syn(30_001)), first);
+}
+
+const SITE_CLIENT: &str = "192.168.10.7";
+
+/// A site behind a gateway of the frontend's VNet, and its port. It sends to the frontend as other machines do.
+fn with_site(lab: &mut Lab) -> PortId {
+    let id = |length: usize| u32::try_from(length).unwrap();
+    let port = PortId(id(lab.snapshot.ports.len()));
+    lab.snapshot.ports.push(Port::Connection(ConnectionId(0)));
+    let inside = lab.snapshot.nics[WEB.index()].fib;
+    lab.snapshot.fibs.push(Fib::compile(vec![Route {
+        prefix: prefix("192.168.10.0/24"),
+        next_hop: NextHop::Connection(ConnectionId(0)),
+    }]));
+    lab.snapshot.gateways = vec![Gateway {
+        vnet: VnetId(0),
+        addresses: vec![ip("10.1.255.4")],
+        port: None,
+        outside: FibId(id(lab.snapshot.fibs.len()) - 1),
+        inside,
+    }];
+    lab.snapshot.connections = vec![Connection {
+        gateway: GatewayId(0),
+        far: Far::Site,
+        port: Some(port),
+        selectors: None,
+        mtu: 1400,
+    }];
+    for nic in [OTHER, P1, P2] {
+        lab.route(nic, "192.168.10.0/24", NextHop::Gateway(GatewayId(0), None));
+    }
+    port
+}
+
+/// Sends from the site, and says which backend got it.
+fn from_site(lab: &mut Lab, port: PortId, bytes: &[u8]) -> String {
+    let verdict = lab.send(port, bytes);
+    assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+    unmapped(key_of(lab.left(0)).destination).to_string()
+}
+
+/// A sender without a record of its own: the backend's says where its flows belong.
+///
+/// Shows: LB-02, LB-07.
+#[test]
+fn flows_from_a_site_stay_where_they_are_when_the_pool_or_its_health_changes() {
+    let mut lab = lab(|_| ());
+    let site = with_site(&mut lab);
+    let packet = |port: u16, flags| tcp(SITE_CLIENT, FRONTEND, (port, PORT), flags);
+    let before: Vec<String> = (20_000..20_060)
+        .map(|port| from_site(&mut lab, site, &packet(port, SYN)))
+        .collect();
+    let stays = |lab: &mut Lab, what: &str| {
+        for (port, before) in (20_000..).zip(&before) {
+            assert_eq!(
+                &from_site(lab, site, &packet(port, ACK)),
+                before,
+                "{port}: {what}"
+            );
+        }
+    };
+    // A reply finds its way, from the frontend.
+    let reply = tcp(&before[0], SITE_CLIENT, (BACKEND_PORT, 20_000), SYN | ACK);
+    let Verdict::Forward { port, .. } = lab.send([OTHER, P1, P2][number(&before[0])], &reply) else {
+        panic!()
+    };
+    assert_eq!(port, site);
+    assert_eq!(unmapped(key_of(lab.left(0)).source).to_string(), FRONTEND);
+    stays(&mut lab, "nothing changed");
+    // New flows would be spread otherwise: one backend less, then one more.
+    set(&mut lab, [true, false, true]);
+    stays(&mut lab, "a backend is down");
+    let new: Vec<String> = (21_000..21_030)
+        .map(|port| from_site(&mut lab, site, &packet(port, SYN)))
+        .collect();
+    assert!(new.iter().all(|backend| backend != P1_IP));
+    set(&mut lab, [true; 3]);
+    let web = Backend {
+        nic: WEB,
+        address: ip(WEB_IP),
+        health: None,
+    };
+    lab.snapshot.frontends[0].rules[0].backends.insert(0, web);
+    lab.publish();
+    stays(&mut lab, "a backend joined");
+    // What begins again begins anew.
+    let again: Vec<String> = (20_000..20_060)
+        .map(|port| from_site(&mut lab, site, &packet(port, SYN)))
+        .collect();
+    assert_ne!(again, before);
+    // A backend that is no more in the pool keeps nothing.
+    lab.snapshot.frontends[0].rules[0].backends.truncate(2);
+    lab.publish();
+    for port in 20_000..20_060 {
+        let there = from_site(&mut lab, site, &packet(port, ACK));
+        assert!([WEB_IP, OTHER_IP].contains(&there.as_str()), "{port}: {there}");
+    }
 }
 
 /// Shows: LB-03.
