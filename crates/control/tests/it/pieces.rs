@@ -158,7 +158,7 @@ fn operation(kind: usize, number: u8) -> Operation {
                 from: "hub".to_owned(),
                 to: spoke.to_owned(),
                 allow_gateway_transit: Some(true),
-                allow_virtual_network_access: Some(number % 2 == 0),
+                allow_virtual_network_access: Some(number.is_multiple_of(2)),
                 ..Peering::default()
             }),
         },
@@ -167,7 +167,7 @@ fn operation(kind: usize, number: u8) -> Operation {
                 name: "to-hub".to_owned(),
                 from: spoke.to_owned(),
                 to: "hub".to_owned(),
-                use_remote_gateways: Some(number % 2 == 0),
+                use_remote_gateways: Some(number.is_multiple_of(2)),
                 ..Peering::default()
             }),
         },
