@@ -3,7 +3,7 @@
 use engine::balance::{Backend, Distribution, Frontend, Health, HealthId, Rule};
 use engine::fib::{Fib, NextHop, Route};
 use engine::snapshot::{
-    Connection, ConnectionId, Far, FibId, FrontendId, Gateway, GatewayId, Port, PortId, VnetId,
+    Connection, ConnectionId, Far, FibId, FrontendId, Gateway, GatewayId, LinkId, Port, PortId, VnetId,
 };
 use engine::{DropReason, Verdict};
 use packet::key::unmapped;
@@ -194,6 +194,8 @@ fn a_changed_pool_moves_new_flows_and_no_old_one() {
 }
 
 const SITE_CLIENT: &str = "192.168.10.7";
+/// Nothing waits on the way to the site.
+const NO_LINK: LinkId = LinkId(u32::MAX);
 
 /// A site behind a gateway of the frontend's VNet, and its port. It sends to the frontend as other machines do.
 fn with_site(lab: &mut Lab) -> PortId {
@@ -218,6 +220,8 @@ fn with_site(lab: &mut Lab) -> PortId {
         port: Some(port),
         selectors: None,
         mtu: 1400,
+        out: NO_LINK,
+        back: NO_LINK,
     }];
     for nic in [OTHER, P1, P2] {
         lab.route(nic, "192.168.10.0/24", NextHop::Gateway(GatewayId(0), None));
