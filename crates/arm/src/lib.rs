@@ -5,6 +5,7 @@
 //! to show ([`Change::show`]).
 
 pub mod error;
+mod groups;
 pub mod id;
 mod platform;
 mod resources;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use error::Error;
 pub use id::Id;
+pub use platform::tenant_of;
 
 /// A request, its hygiene checked: the path is decoded and has no empty, `.` or `..` segment.
 #[derive(Clone, Debug)]

@@ -74,6 +74,15 @@ pub(crate) enum Command {
     /// was, peerings and rules as the last change left them. Connections notice a pause; every packet after it is judged anew.
     #[command(after_help = "Example:\n  peerlane restart hub-spoke")]
     Restart(RestartArgs),
+    /// Bring up an empty lab and manage it by the ARM API.
+    ///
+    /// The same as `up` of a lab that declares nothing, with a listener on 127.0.0.1:8943: resource groups, VNets, VMs and the
+    /// rest are then made by az, an SDK or curl. The run directory has what they need: api.sock, token, cert.pem and
+    /// identity-header.
+    #[command(
+        after_help = "Examples:\n  peerlane serve --detach\n  peerlane serve --listen 127.0.0.1:9443 --polling"
+    )]
+    Serve(ServeArgs),
     /// Take a running lab down.
     #[command(after_help = "Example:\n  peerlane down hub-spoke")]
     Down(LabArg),
@@ -331,6 +340,38 @@ pub(crate) struct UpArgs {
     pub(crate) link_memory: u64,
     #[command(flatten)]
     pub(crate) io: IoArgs,
+    /// Offer the ARM API at this loopback address, by TLS and with a token, such as 127.0.0.1:8943; port 0 is any free one.
+    #[arg(long, value_name = "ADDRESS", value_parser = daemon::loopback)]
+    pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) style: StyleArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The lab's name.
+    #[arg(long, default_value = "default")]
+    pub(crate) name: String,
+    /// Whose behaviour: azure-2018 or azure-2025, the present one.
+    #[arg(long, default_value = "azure-2025")]
+    pub(crate) profile: String,
+    /// Return as soon as it serves.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// The loopback address of the ARM API; port 0 is any free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8943", value_parser = daemon::loopback)]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) style: StyleArgs,
+    #[command(flatten)]
+    pub(crate) io: IoArgs,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct StyleArgs {
+    /// Answer changes as the real service does: accepted at once, their outcome to be asked for at a URL.
+    #[arg(long)]
+    pub(crate) polling: bool,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

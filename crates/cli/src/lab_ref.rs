@@ -71,7 +71,20 @@ impl Lab {
     /// # Errors
     /// It cannot be read, or has errors, which are said in full.
     pub(crate) fn from_file(file: &str) -> Result<Self, Failure> {
-        let loaded = load(source(file)?).map_err(|errors| refused(&errors))?;
+        Self::from_source(file, source(file)?)
+    }
+
+    /// Opens a lab that no file declares; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// It has errors, which are said in full.
+    pub(crate) fn from_text(name: &str, text: String) -> Result<Self, Failure> {
+        let name = name.to_owned();
+        Self::from_source("-", Source::Text { name, text })
+    }
+
+    fn from_source(file: &str, source: Source) -> Result<Self, Failure> {
+        let loaded = load(source).map_err(|errors| refused(&errors))?;
         let path = Path::new(&loaded.file)
             .canonicalize()
             .ok()

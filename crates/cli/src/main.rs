@@ -64,6 +64,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Validate(args) => commands::validate::validate(&args, output),
         Command::Up(args) => commands::run::up(&args, output),
         Command::Restart(args) => commands::run::restart(&args, output),
+        Command::Serve(args) => commands::run::serve(&args, output),
         Command::Down(args) => commands::run::down(&args, output),
         Command::List => commands::run::list(output),
         Command::Exec(args) => commands::exec::exec(&args),

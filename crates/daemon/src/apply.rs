@@ -66,7 +66,6 @@ impl Lab {
     ///
     /// # Errors
     /// A rule forbids it, or something new could not be made. The lab is as it was.
-    #[expect(dead_code, reason = "the first to make single changes takes this line out")]
     pub(crate) fn change(
         &self,
         actor: Option<&str>,

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod apply;
+mod arm;
 mod attach;
 mod bgp;
 mod bird;
@@ -31,6 +32,7 @@ pub mod up;
 mod waiting;
 mod worker;
 
+pub use arm::{Listen, Style, loopback};
 pub use bird::{REMEDY as BIRD_REMEDY, program as bird_program};
 pub use client::{Client, ClientError};
 pub use labs::{Listed, down, list, restart};

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::LabFile;
+use crate::arm::{self, Listen, Serving};
 use crate::attach::{Attached, attach};
 use crate::change::Hands;
 use crate::declared::Begin;
@@ -58,10 +59,15 @@ pub(crate) struct Orders {
     forwarding: Forwarding,
     workers: usize,
     mode: Mode,
+    listen: Option<Listen>,
 }
 
 struct Control {
     server: Server,
+    /// The TLS listener, where there is one.
+    serving: Option<Serving>,
+    /// How to reach it.
+    notes: Vec<String>,
     stops: mpsc::Receiver<Stop>,
 }
 
@@ -86,6 +92,7 @@ impl Orders {
             },
             workers: options.workers,
             mode,
+            listen: options.listen.filter(|_| mode != Mode::Private),
         }
     }
 
@@ -97,6 +104,7 @@ impl Orders {
             forwarding: Forwarding::default(),
             workers: 1,
             mode: Mode::Detached,
+            listen: None,
         }
     }
 }
@@ -194,7 +202,7 @@ async fn serve(
         // Only programs that start from now on would miss it.
         tracing::warn!("{error}");
     }
-    let forwarding = forward(begin, &mut attached).await;
+    let forwarding = forward(begin, orders.listen, &mut attached).await;
     let (lab, control) = match forwarding {
         Ok(forwarding) => forwarding,
         Err(error) => {
@@ -212,9 +220,15 @@ async fn serve(
         name: lab.name.clone(),
         pid: std::process::id(),
         socket: attached.run_dir.file(SOCKET),
-        notes: notes(&lab, orders.given.as_ref()),
+        listen: control.serving.as_ref().map(|serving| serving.address),
+        notes: [notes(&lab, orders.given.as_ref()), control.notes].concat(),
     });
-    let Control { server, mut stops } = control;
+    let Control {
+        server,
+        serving,
+        mut stops,
+        ..
+    } = control;
     let (flow_log_end, ended) = oneshot::channel();
     let flow_logs = FlowLogs::new(attached.run_dir.path(), &lab.current().file);
     let flow_logs = tokio::spawn(flow_logs.follow(Arc::clone(&lab), ended));
@@ -228,6 +242,7 @@ async fn serve(
         Err(_) => End::Abandoned,
     };
     tracing::info!("lab {} ends: {end:?}", lab.name);
+    drop(serving);
     // What waits for its minute is written while there is a run directory.
     drop(flow_log_end);
     let _ = flow_logs.await;
@@ -255,7 +270,11 @@ async fn serve(
 }
 
 /// Starts what moves packets and answers questions, then the lab's programs.
-async fn forward(begin: Begin, attached: &mut Attached) -> Result<(Arc<Lab>, Control), UpError> {
+async fn forward(
+    begin: Begin,
+    listen: Option<Listen>,
+    attached: &mut Attached,
+) -> Result<(Arc<Lab>, Control), UpError> {
     if !attached.adopted {
         attached.store.commit(begin.wanted())?;
     }
@@ -321,8 +340,19 @@ async fn forward(begin: Begin, attached: &mut Attached) -> Result<(Arc<Lab>, Con
     }
     tokio::spawn(health::run(Arc::clone(&lab)));
     let (sender, stops) = mpsc::channel(1);
-    let server = Server::start(listener, Arc::clone(&lab), sender);
-    Ok((lab, Control { server, stops }))
+    let arm::Started {
+        router,
+        serving,
+        notes,
+    } = arm::start(&lab, run_dir, listen)?;
+    let server = Server::start(listener, Arc::clone(&lab), sender, router);
+    let control = Control {
+        server,
+        serving,
+        notes,
+        stops,
+    };
+    Ok((lab, control))
 }
 
 /// Ends what forwards and leaves the lab to its keeper, as if this process had died, but between two changes.

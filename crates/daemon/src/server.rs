@@ -11,7 +11,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State as Extract};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -72,12 +72,17 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl Server {
-    /// Serves until the runtime ends. Orders to stop go to `stop`.
-    pub(crate) fn start(listener: UnixListener, lab: Arc<Lab>, stop: mpsc::Sender<Stop>) -> Self {
+    /// Serves until the runtime ends. Orders to stop go to `stop`, what is not of this control socket to `arm`.
+    pub(crate) fn start(
+        listener: UnixListener,
+        lab: Arc<Lab>,
+        stop: mpsc::Sender<Stop>,
+        arm: Router,
+    ) -> Self {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         tokio::spawn(accept(
             listener,
-            router(Shared { lab, stop }),
+            router(Shared { lab, stop }, arm),
             Arc::clone(&connections),
         ));
         Self { connections }
@@ -133,7 +138,7 @@ fn may_control(stream: &UnixStream) -> bool {
     peer == own || peer == 0 || (peer == OVERFLOW_UID && crate::running::in_user_namespace())
 }
 
-fn router(shared: Shared) -> Router {
+fn router(shared: Shared, arm: Router) -> Router {
     Router::new()
         .route("/v1/state", get(state))
         .route("/v1/ports", get(ports))
@@ -151,12 +156,16 @@ fn router(shared: Shared) -> Router {
             post(apply).layer(DefaultBodyLimit::max(LAB_LIMIT_BYTES)),
         )
         .route("/v1/stop", post(stop))
-        .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such resource") })
+        .route(
+            "/v1/{*rest}",
+            any(|| async { Refusal::new(StatusCode::NOT_FOUND, "no such resource") }),
+        )
         .method_not_allowed_fallback(|| async {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
         .with_state(shared)
+        .fallback_service(arm)
 }
 
 async fn state(Extract(shared): Extract<Shared>) -> Json<State> {

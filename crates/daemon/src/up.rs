@@ -1,6 +1,7 @@
 //! Bringing a lab up: everything between a checked file and packets that are forwarded, or nothing at all.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -52,6 +53,8 @@ pub struct UpOptions {
     pub under_way_bytes: u64,
     /// `up --allow-host`: a VNet port may stand in the caller's namespace.
     pub allow_host: bool,
+    /// Where the ARM API is to be had beside the control socket. Private copies have none.
+    pub listen: Option<crate::arm::Listen>,
 }
 
 /// A private copy of a lab, for one command: listed nowhere, without names under `/run/netns`. It goes down when this
@@ -74,6 +77,8 @@ pub struct Running {
     pub pid: u32,
     /// Its control socket.
     pub socket: PathBuf,
+    /// Where the ARM API listens beside it.
+    pub listen: Option<SocketAddr>,
     /// What is weaker than wished (an offload the kernel does not have), for people.
     pub notes: Vec<String>,
 }

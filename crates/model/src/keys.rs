@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use crate::config::{Config, Vm};
 
 /// What everything lives in when the file names no subscription.
-pub(crate) const DEFAULT_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
+pub const DEFAULT_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
 
 /// As ARM compares names.
 pub(crate) fn same(one: &str, other: &str) -> bool {
@@ -131,7 +131,8 @@ pub(crate) fn group_of<'a>(config: &'a Config, kind: &str, key: &'a str) -> &'a 
 }
 
 /// The id of a named subscription, or of the default one.
-pub(crate) fn subscription_id(config: &Config, name: Option<&str>) -> String {
+#[must_use]
+pub fn subscription_id(config: &Config, name: Option<&str>) -> String {
     let index = name.and_then(|name| position(&config.subscriptions, name));
     let Some((name, subscription)) = index.and_then(|index| config.subscriptions.get_index(index)) else {
         return DEFAULT_SUBSCRIPTION.to_owned();

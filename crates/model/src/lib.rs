@@ -26,6 +26,8 @@ pub use config::Config;
 pub use endpoint::UnknownEndpoint;
 pub use error::{Errors, ModelError, Note};
 pub use export::export;
+pub use keys::{DEFAULT_SUBSCRIPTION, subscription_id};
+pub use measured::regions;
 pub use source::{NoLabFile, Source, find_lab_file};
 pub use topology::Topology;
 

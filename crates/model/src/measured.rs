@@ -58,6 +58,18 @@ fn great_circle_km(from: [f64; 2], to: [f64; 2]) -> f64 {
     2.0 * EARTH_RADIUS_KM * haversine.sqrt().min(1.0).asin()
 }
 
+/// Azure's regions as the measurements name them, sorted.
+#[must_use]
+pub fn regions() -> &'static [&'static str] {
+    static REGIONS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        let mut regions: Vec<&str> = rows(LATENCIES, [0, 1]).flatten().collect();
+        regions.sort_unstable();
+        regions.dedup();
+        regions
+    });
+    &REGIONS
+}
+
 /// Some columns of every row below the header.
 fn rows<const N: usize>(csv: &'static str, columns: [usize; N]) -> impl Iterator<Item = [&'static str; N]> {
     csv.lines().skip(1).map(move |line| {

@@ -17,7 +17,6 @@ pub(crate) fn plan(request: &Request, _view: &View<'_>) -> Result<Reply, Error> 
     ))
 }
 
-#[expect(dead_code, reason = "the lists over all resources come next")]
 /// All resources, as lists show them; of one group, or of all.
 pub(crate) fn list(_view: &View<'_>, _group: Option<&str>) -> Vec<Value> {
     Vec::new()

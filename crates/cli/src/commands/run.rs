@@ -1,13 +1,14 @@
-//! `up`, `down`, `list`: labs that run.
+//! `up`, `serve`, `down`, `list`: labs that run.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
-use daemon::{Running, UpOptions, Waiting};
+use daemon::{Listen, Running, Style, UpOptions, Waiting};
 use engine::WorkerOptions;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::args::{Io, LabArg, RestartArgs, UpArgs};
+use crate::args::{Io, LabArg, RestartArgs, ServeArgs, StyleArgs, UpArgs};
 use crate::failure::{Failure, Outcome, exit};
 use crate::lab_ref::{self, Lab, LabRef};
 use crate::output::{Cell, Output, Tone, View, say};
@@ -20,6 +21,19 @@ const WORKERS: usize = 1;
 pub(crate) struct Announcement {
     name: String,
     state: &'static str,
+    /// Where the ARM API is, with `--listen`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<String>,
+}
+
+impl Announcement {
+    fn of(running: &Running) -> Self {
+        Self {
+            name: running.name.clone(),
+            state: "Running",
+            listen: running.listen.map(|address| format!("https://{address}")),
+        }
+    }
 }
 
 /// The line of `down`.
@@ -57,6 +71,7 @@ pub(crate) fn options(lab: Lab, io: Io) -> UpOptions {
         waiting: Waiting::Sleep,
         under_way_bytes: WorkerOptions::default().under_way_bytes,
         allow_host: false,
+        listen: None,
     }
 }
 
@@ -73,18 +88,45 @@ pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
         allow_host: args.allow_host,
         waiting: if args.spin { Waiting::Spin } else { Waiting::Sleep },
         under_way_bytes: args.link_memory,
+        listen: args.listen.map(|address| listen(address, args.style)),
         ..options(lab, args.io.io)
     };
+    begin(&options, output)
+}
+
+/// Brings an empty lab up, for clients of the ARM API.
+pub(crate) fn serve(args: &ServeArgs, output: Output) -> Outcome {
+    // Strings of JSON are strings of YAML, whatever is in them.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let (name, profile) = (quoted(&args.name), quoted(&args.profile));
+    let text = format!("apiVersion: peerlane/v1\nkind: Lab\nname: {name}\nprofile: {profile}\n");
+    let options = UpOptions {
+        detach: args.detach,
+        listen: Some(listen(args.listen, args.style)),
+        ..options(Lab::from_text("<serve>", text)?, args.io.io)
+    };
+    begin(&options, output)
+}
+
+fn listen(address: SocketAddr, style: StyleArgs) -> Listen {
+    Listen {
+        address,
+        style: if style.polling {
+            Style::Polling
+        } else {
+            Style::Synchronous
+        },
+    }
+}
+
+fn begin(options: &UpOptions, output: Output) -> Outcome {
     let announce = |running: &Running| {
         for note in &running.notes {
             say(format_args!("note: {note}"));
         }
-        let line = Announcement {
-            name: running.name.clone(),
-            state: "Running",
-        };
+        let line = Announcement::of(running);
         let said = output.show_line(&line, |palette| {
-            let hint = if args.detach {
+            let hint = if options.detach {
                 format!("peerlane down {}", running.name)
             } else {
                 "Ctrl-C".to_owned()
@@ -99,7 +141,7 @@ pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
             say(failure);
         }
     };
-    daemon::up(&options, announce).map_err(lab_ref::not_up)?;
+    daemon::up(options, announce).map_err(lab_ref::not_up)?;
     Ok(exit::SUCCESS)
 }
 
@@ -135,10 +177,7 @@ fn announce(running: &Running, output: Output) -> Outcome {
     for note in &running.notes {
         say(format_args!("note: {note}"));
     }
-    let line = Announcement {
-        name: running.name.clone(),
-        state: "Running",
-    };
+    let line = Announcement::of(running);
     output.show_line(&line, |palette| {
         format!("{} is {}", running.name, palette.paint(Tone::Good, "running"))
     })?;
