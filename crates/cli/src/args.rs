@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::drive::Test;
+use crate::event_args::EventArgs;
 use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextHopArgs};
 
 pub(crate) const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
@@ -161,6 +162,16 @@ pub(crate) enum Command {
         allow_missing_positional = true
     )]
     Apply(ApplyArgs),
+    /// Have something happen to a running lab now, or list what happened and what is to come.
+    ///
+    /// The same as the file's `events:` do at their times: a peering is created or deleted, a VM stopped or started, a
+    /// site's prefix withdrawn or announced. Each is one change, made as a whole or not at all. Without a verb the
+    /// events are listed, those of the file that are to come last.
+    #[command(
+        after_help = "Examples:\n  peerlane event hub-spoke\n  peerlane event hub-spoke stop web\n  \
+                            peerlane event hub-spoke delete hub/hub-to-spoke1"
+    )]
+    Event(EventArgs),
     /// Write a lab back as a lab file.
     ///
     /// Of a running lab: what it is now, with the states of its peerings.
@@ -210,8 +221,8 @@ pub(crate) enum Command {
     BenchEnd(BenchEndArgs),
     /// Show the next hop of a packet of a VM.
     ///
-    /// JSON output of this and the next four is that of `az network watcher`. Diagnostics are of running VMs, and every VM of
-    /// a lab runs.
+    /// JSON output of this and the next four is that of `az network watcher`. Diagnostics are of running VMs,
+    /// as every VM is that no event has stopped.
     #[command(
         after_help = "Example:\n  peerlane show-next-hop examples/hub-spoke.vnet.yaml client --source-ip 10.1.0.4 \
                       --dest-ip 10.2.0.4",

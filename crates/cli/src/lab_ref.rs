@@ -101,7 +101,8 @@ impl Lab {
     fn from_daemon(listed: &Listed) -> Result<Self, Failure> {
         let client = connect(listed)?;
         let file = client.lab().map_err(unanswered)?;
-        let loaded = load(Source::Text {
+        // Of a lab that runs, events may have happened by now.
+        let loaded = model::reload(Source::Text {
             name: file.file,
             text: file.text,
         })

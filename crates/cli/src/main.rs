@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod commands;
 mod diagnostics;
+mod event_args;
 mod failure;
 mod lab_ref;
 mod output;
@@ -82,6 +83,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Meter(args) => commands::meter::meter(&args, output),
         Command::Plan(args) => commands::change::plan(&args, output),
         Command::Apply(args) => commands::change::apply(&args, output),
+        Command::Event(args) => commands::event::event(&args, output),
         Command::Export(args) => commands::change::export(&args),
         Command::Bench(args) => commands::bench::bench(&args, output),
         Command::BenchEnd(args) => commands::bench::end(&args),

@@ -9,6 +9,7 @@ mod balancing;
 mod bench;
 mod bgp;
 mod distance;
+mod events;
 mod facts;
 mod flow_logs;
 mod ip;

@@ -137,6 +137,37 @@ pub struct LabFile {
     pub text: String,
 }
 
+/// `POST /v1/event`: what is to happen now; answered with the generation that forwards from then on.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EventRequest {
+    /// As an entry of `events:`, in YAML or JSON; its `at` counts for nothing.
+    pub text: String,
+}
+
+/// One line of `GET /v1/events`: what happened, in the order it did, then what is to come.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventState {
+    /// How long after the lab came up it happened, or is to happen.
+    pub at: String,
+    /// In words: stop VM web.
+    pub event: String,
+    pub state: EventResult,
+    /// The generation that it made.
+    pub generation: Option<u64>,
+    /// Why it failed.
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+pub enum EventResult {
+    Pending,
+    Done,
+    /// The lab is as it was before.
+    Failed,
+}
+
 /// One route of `GET /v1/learned-routes`: what a gateway heard over BGP. The answer is null where none speaks.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,6 +13,7 @@ use engine::snapshot::PortId;
 use engine::stats::Flow;
 use lab::LabSpec;
 use model::change::{Changed, Operation, Refusal};
+use model::config::Time;
 use model::topology::PortNamespace;
 use model::{Config, Topology};
 use port::Queue;
@@ -43,7 +44,7 @@ impl Lab {
     /// The file is refused, or needs what a running lab cannot do.
     pub(crate) fn plan(&self, file: &LabFile, flows: &[Flow]) -> Result<Plan, ChangeError> {
         let present = self.current();
-        let wanted = want(&present, file)?;
+        let wanted = want(&present, file, self.events.age())?;
         Ok(self.compare(&present, &wanted.next, flows))
     }
 
@@ -55,7 +56,7 @@ impl Lab {
         let mut hands = self.hands.lock();
         let attached = hands.as_mut().ok_or(ChangeError::Down)?;
         let present = self.current();
-        let wanted = want(&present, file)?;
+        let wanted = want(&present, file, self.events.age())?;
         let plan = self.compare(&present, &wanted.next, flows);
         self.carry_out(attached, &present, wanted)?;
         Ok(plan)
@@ -153,11 +154,11 @@ fn declared_by(lab: &Current) -> Declared<'_> {
 }
 
 /// Everything that can be refused is refused here.
-fn want(present: &Current, file: &LabFile) -> Result<Wanted, ChangeError> {
+fn want(present: &Current, file: &LabFile, age: Time) -> Result<Wanted, ChangeError> {
     let loaded = declared::load(file)?;
     check_host(&present.generation.topology, &loaded.topology)?;
     let changed = model::change::converge(&present.config, &loaded.config)?;
-    let (config, topology, text) = settle(loaded, changed);
+    let (config, topology, text) = settle(loaded, changed, age);
     wanted(present, config, topology, (file.file.clone(), text))
 }
 
@@ -204,11 +205,14 @@ fn wanted(
     })
 }
 
-/// With the user's own file where a fresh start of it would give this very lab.
-fn settle(loaded: model::Loaded, changed: Changed) -> (Config, Topology, Option<String>) {
-    if circumstances(&loaded.topology) == circumstances(&changed.topology) {
+/// With the user's own file where a fresh start of it would give this very lab. Events of a time that is over at this `age`
+/// of the lab will not happen.
+fn settle(loaded: model::Loaded, mut changed: Changed, age: Time) -> (Config, Topology, Option<String>) {
+    let over = loaded.config.events.iter().any(|event| event.at.0 <= age.0);
+    if !over && circumstances(&loaded.topology) == circumstances(&changed.topology) {
         return (loaded.config, loaded.topology, Some(loaded.text));
     }
+    changed.config.events.retain(|event| event.at.0 > age.0);
     (changed.config, changed.topology, None)
 }
 

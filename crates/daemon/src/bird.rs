@@ -45,6 +45,8 @@ pub(crate) struct Neighbour {
     pub(crate) interface: String,
     /// Where else next hops lie that are its own affair.
     pub(crate) hops: Vec<Ipv4Net>,
+    /// What it may not tell.
+    pub(crate) refused: Vec<Ipv4Net>,
     /// What it is told, beside what other neighbours say (default routes excepted).
     pub(crate) announced: Vec<Ipv4Net>,
 }
@@ -129,13 +131,21 @@ fn session(router: &Router, neighbour: &Neighbour) -> String {
         name,
         address,
         asn: remote,
+        refused,
         announced,
         ..
     } = neighbour;
-    let prefixes: Vec<String> = announced.iter().map(Ipv4Net::to_string).collect();
-    let announced = match prefixes.is_empty() {
+    let list = |prefixes: &[Ipv4Net]| {
+        let prefixes: Vec<String> = prefixes.iter().map(Ipv4Net::to_string).collect();
+        prefixes.join(", ")
+    };
+    let announced = match announced.is_empty() {
         true => String::new(),
-        false => format!(" || (proto = \"own\" && net ~ [ {} ])", prefixes.join(", ")),
+        false => format!(" || (proto = \"own\" && net ~ [ {} ])", list(announced)),
+    };
+    let import = match refused.is_empty() {
+        true => String::from("all"),
+        false => format!("where !(net ~ [ {} ])", list(refused)),
     };
     format!(
         "protocol bgp '{}' {{
@@ -149,7 +159,7 @@ fn session(router: &Router, neighbour: &Neighbour) -> String {
   error wait time 1, 5;
   graceful restart off;
   ipv4 {{
-    import all;
+    import {import};
     import limit {PREFIX_LIMIT} action restart;
     export where (source = RTS_BGP && net.len > 0){announced};
     next hop self;
@@ -260,6 +270,7 @@ mod tests {
             asn: 65000 + u32::from(last),
             interface: String::from("eth0"),
             hops: Vec::new(),
+            refused: vec!["10.2.0.0/16".parse().unwrap(), "10.3.0.0/16".parse().unwrap()],
             announced: vec!["10.1.0.0/16".parse().unwrap()],
         });
         Router {

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    ApplyRequest, BackendHealth, Drop, ErrorBody, Flow, LabFile, LearnedRoute, Meter, PortState,
-    ProbeRequest, ProbeResult, State,
+    ApplyRequest, BackendHealth, Drop, ErrorBody, EventRequest, EventState, Flow, LabFile, LearnedRoute,
+    Meter, PortState, ProbeRequest, ProbeResult, State,
 };
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
@@ -138,6 +138,22 @@ impl Client {
     /// See [`Client::state`]; refused also where a rule forbids it or the file is not valid.
     pub fn apply(&self, request: &ApplyRequest) -> Result<Plan, ClientError> {
         self.call(Method::POST, "/v1/apply", request)
+    }
+
+    /// What happened by `events:` and commands, and what is to come.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn events(&self) -> Result<Vec<EventState>, ClientError> {
+        self.call(Method::GET, "/v1/events", &())
+    }
+
+    /// Has an event happen now. Returns the generation that forwards from then on.
+    ///
+    /// # Errors
+    /// See [`Client::state`]; refused also where a rule forbids it or the lab has not what it names.
+    pub fn event(&self, request: &EventRequest) -> Result<u64, ClientError> {
+        self.call(Method::POST, "/v1/event", request)
     }
 
     /// Takes the lab down; answers when nothing is left of it.

@@ -85,7 +85,7 @@ pub(crate) fn load(file: &LabFile) -> Result<model::Loaded, UpError> {
         name: file.file.clone(),
         text: file.text.clone(),
     };
-    model::load(source).map_err(|errors| {
+    model::reload(source).map_err(|errors| {
         let first = errors.errors.first().map(ToString::to_string).unwrap_or_default();
         UpError::failed(format!("the lab file is not valid: {first}"))
             .with_remedy("`peerlane validate` shows all its errors")

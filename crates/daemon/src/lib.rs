@@ -11,6 +11,7 @@ mod change;
 pub mod client;
 mod declared;
 mod ends;
+mod events;
 mod exchange;
 mod flow_log;
 #[cfg(test)]

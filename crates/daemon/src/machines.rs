@@ -190,8 +190,16 @@ impl Difference {
             let Some(namespace) = present.namespace(&before.name) else {
                 continue;
             };
-            for command in missing(&before.run, &after.run) {
+            for command in missing(&before.run, &after.run)
+                .into_iter()
+                .filter(|_| !after.stopped)
+            {
                 log("end a program", attached.keeper.end(&before.name, command));
+            }
+            if after.stopped && !before.stopped {
+                // As a power switch: whatever runs there, and at once.
+                log("end what runs", attached.keeper.kill(&before.name));
+                log("stop", namespace.run(|| lab::network::stop(after)).flatten());
             }
             log("withdraw addresses", withdraw(&namespace, before, after));
             for gone in interfaces_gone(before, after) {
@@ -281,7 +289,9 @@ fn change(
         made.interfaces.push((after.name.clone(), wanted.name.clone()));
         made.devices.push((after.name.clone(), device));
     }
-    if (&before.interfaces, before.forwarding) != (&after.interfaces, after.forwarding) {
+    // What is stopped is configured when it starts.
+    let set = |spec: &NamespaceSpec| (spec.interfaces.clone(), spec.forwarding, spec.stopped);
+    if set(before) != set(after) && !after.stopped {
         configure(namespace, after)?;
     }
     Ok(())

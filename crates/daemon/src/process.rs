@@ -30,7 +30,7 @@ use crate::running::{self, Current, Lab};
 use crate::server::{self, Server, Stop};
 use crate::up::{Forwarding, Io, Readiness, Running, UpError, UpOptions};
 use crate::worker::{Settings, Workers};
-use crate::{bgp, labs, log};
+use crate::{bgp, events, labs, log};
 
 /// The control socket in the run directory.
 pub(crate) const SOCKET: &str = "api.sock";
@@ -236,6 +236,7 @@ async fn serve(
     let run_dir = attached.run_dir.path().to_owned();
     lab.hands.give(attached);
     bgp::start(&lab, &run_dir);
+    tokio::spawn(events::run(Arc::clone(&lab)));
     let end = match announced {
         Ok(()) => ends.first(&mut stops, keeper).await,
         // Whoever wanted the lab was interrupted meanwhile.
@@ -326,6 +327,8 @@ async fn forward(
         Hands::default(),
     ));
     let run_dir = &attached.run_dir;
+    (lab.events.begin(run_dir, !attached.adopted))
+        .map_err(|error| cannot("write to the run directory", &error))?;
     let listener =
         server::listen(&run_dir.file(SOCKET)).map_err(|error| cannot("open the control socket", &error))?;
     labs::remember(run_dir, &file, begin.generation)

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::api::{Drop, Flow, LabFile, LabState, Meter, PortCounters, PortState, State};
 use crate::capture::Captures;
 use crate::change::Hands;
+use crate::events::Events;
 use crate::health::Health;
 use crate::ports::Ports;
 use crate::probe::Prober;
@@ -42,6 +43,7 @@ pub(crate) struct Lab {
     pub(crate) health: Health,
     pub(crate) captures: Captures,
     pub(crate) started: Instant,
+    pub(crate) events: Events,
     /// The generation that forwards, for those that follow it.
     generation: watch::Sender<u64>,
 }
@@ -81,6 +83,7 @@ impl Lab {
             health: Health::default(),
             captures: Captures::default(),
             started: Instant::now(),
+            events: Events::default(),
             generation: watch::Sender::new(0),
         }
     }

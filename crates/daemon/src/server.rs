@@ -19,12 +19,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::{
-    ApplyRequest, BackendHealth, CAPTURE_HEADER, CaptureRequest, ErrorBody, Flow, LabFile, LearnedRoute,
-    Meter, PortState, ProbeRequest, State,
+    ApplyRequest, BackendHealth, CAPTURE_HEADER, CaptureRequest, ErrorBody, EventRequest, EventState, Flow,
+    LabFile, LearnedRoute, Meter, PortState, ProbeRequest, State,
 };
 use crate::change::ChangeError;
 use crate::running::Lab;
-use crate::{api, learned, probe};
+use crate::{api, events, learned, probe};
 
 /// The largest request body: a probe is some hundred bytes.
 const BODY_LIMIT_BYTES: usize = 64 << 10;
@@ -148,6 +148,8 @@ fn router(shared: Shared, arm: Router) -> Router {
         .route("/v1/meter", get(meter))
         .route("/v1/lab", get(lab_file))
         .route("/v1/learned-routes", get(learned_routes))
+        .route("/v1/events", get(list_events))
+        .route("/v1/event", post(event))
         .route("/v1/probe", post(run_probe))
         .route("/v1/captures", post(capture))
         .route("/v1/captures/{id}/stop", post(stop_capture))
@@ -281,6 +283,28 @@ async fn apply(
         Err(_) => failed(String::from(
             "the change ended without a result; the log says why",
         )),
+    }
+}
+
+async fn list_events(Extract(shared): Extract<Shared>) -> Json<Vec<EventState>> {
+    Json(shared.lab.events())
+}
+
+async fn event(
+    Extract(shared): Extract<Shared>,
+    request: Result<Json<EventRequest>, JsonRejection>,
+) -> Response {
+    let event = match request {
+        Ok(Json(request)) => model::read_event(&request.text),
+        Err(rejection) => return Refusal::new(rejection.status(), rejection.body_text()).into_response(),
+    };
+    let done = match event {
+        Ok(event) => events::happen(&shared.lab, event, false).await,
+        Err(refusal) => Err(refusal.into()),
+    };
+    match done {
+        Ok(generation) => Json(generation).into_response(),
+        Err(error) => Refusal::from(error).into_response(),
     }
 }
 

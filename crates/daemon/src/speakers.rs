@@ -117,6 +117,7 @@ fn gateway(topology: &Topology, index: GatewayIndex) -> Option<Speaker> {
         asn: far.asn,
         interface: interface(0),
         hops: far.hops,
+        refused: far.refused,
         announced: ipv4(topology.announced(index, far.connection)),
     });
     Some(Speaker {
@@ -144,7 +145,8 @@ fn site(topology: &Topology, index: SiteIndex) -> Option<Speaker> {
             asn: gateway.asn,
             interface: interface(position),
             hops: Vec::new(),
-            announced: ipv4(site.prefixes.clone()),
+            refused: Vec::new(),
+            announced: ipv4(site.announced().collect()),
         })
     });
     let neighbours: Vec<Neighbour> = neighbours.collect();
@@ -167,15 +169,21 @@ struct Far {
     asn: u32,
     /// The site's prefixes: a next hop there lies behind the site's speaker.
     hops: Vec<Ipv4Net>,
+    /// What is withdrawn of a site whose own programs speak, and do not know of it.
+    refused: Vec<Ipv4Net>,
 }
 
 /// Of several connections to one neighbour the first speaks.
 fn neighbours(topology: &Topology, gateway: GatewayIndex) -> Vec<Far> {
     let mut neighbours: Vec<Far> = Vec::new();
     for (connection, it) in topology.connections_of(gateway).filter(|(_, it)| it.bgp) {
+        let mut refused = Vec::new();
         let (address, asn, hops) = match it.far {
             topology::Far::Site(site) => {
                 let site = &topology.sites[site.0];
+                if !site.run.is_empty() {
+                    refused = ipv4(site.withdrawn.clone());
+                }
                 (Some(site.bgp_address), site.asn, ipv4(site.prefixes.clone()))
             }
             topology::Far::Gateway(_) => {
@@ -192,6 +200,7 @@ fn neighbours(topology: &Topology, gateway: GatewayIndex) -> Vec<Far> {
                 address,
                 asn,
                 hops,
+                refused,
             });
         }
     }

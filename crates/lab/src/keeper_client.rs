@@ -282,6 +282,20 @@ impl Keeper {
         Ok(())
     }
 
+    /// Ends whatever runs in a namespace, started by the keeper or not; the namespace stays.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a name that is not held.
+    pub fn kill(&mut self, name: &str) -> Result<()> {
+        self.ask(
+            &Request::Kill {
+                name: name.to_owned(),
+            },
+            &[],
+        )?;
+        Ok(())
+    }
+
     /// Ends the programs (SIGTERM, after 2 s SIGKILL) and the keeper, and waits for it.
     ///
     /// # Errors

@@ -72,6 +72,10 @@ pub(crate) enum Request {
         namespace: String,
         command: String,
     },
+    /// Ends whatever runs in a namespace, which stays.
+    Kill {
+        name: String,
+    },
     Stop,
 }
 

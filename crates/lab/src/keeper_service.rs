@@ -250,6 +250,11 @@ impl Service {
                 let none = || Reply::NotFound(format!("no program `{command}` runs in {namespace}"));
                 ended.then_some(()).ok_or_else(none)
             }
+            Request::Kill { name } => {
+                let held = self.namespaces.get(&key(name));
+                held.map(|held| self.programs.kill_inside(&held.name, held.network.as_fd()))
+                    .ok_or_else(|| no_namespace(name))
+            }
             Request::Stop => {
                 self.programs.terminate();
                 self.deadline

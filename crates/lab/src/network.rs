@@ -44,6 +44,9 @@ pub fn configure(spec: &NamespaceSpec) -> Result<()> {
                 .await
                 .attempt(|| "set up lo".to_owned())?;
         }
+        if spec.stopped {
+            return set_down(&netlink, spec).await;
+        }
         for (interface, index) in interfaces {
             sysctl::set_interface(interface)?;
             configure_interface(&netlink, interface, index).await?;
@@ -92,6 +95,23 @@ pub fn withdraw(old: &NamespaceSpec, new: &NamespaceSpec) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Takes the interfaces of a stopped VM down, and with them its routes. Run it inside.
+///
+/// # Errors
+/// The request the kernel refused.
+pub fn stop(spec: &NamespaceSpec) -> Result<()> {
+    with_netlink(async |netlink| set_down(&netlink, spec).await)
+}
+
+async fn set_down(netlink: &Handle, spec: &NamespaceSpec) -> Result<()> {
+    for interface in &spec.interfaces {
+        let link = LinkUnspec::new_with_index(interface_index(&interface.name)?).down();
+        let set = netlink.link().set(link.build()).execute().await;
+        set.attempt(|| format!("take down {}", interface.name))?;
+    }
+    Ok(())
 }
 
 async fn remove_addresses(netlink: &Handle, interface: &InterfaceSpec, gone: &[IpNet]) -> Result<()> {

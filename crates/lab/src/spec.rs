@@ -36,6 +36,9 @@ pub struct NamespaceSpec {
     pub place: Place,
     /// ip_forward in the guest.
     pub forwarding: bool,
+    /// A stopped VM: no process runs in it and its interfaces are down.
+    #[serde(default)]
+    pub stopped: bool,
     /// Shell commands to start in it.
     pub run: Vec<String>,
     pub interfaces: Vec<InterfaceSpec>,
@@ -100,7 +103,8 @@ impl LabSpec {
             }
             namespaces.push(NamespaceSpec {
                 forwarding: vm.forwarding,
-                run: vm.run.clone(),
+                stopped: !vm.running,
+                run: if vm.running { vm.run.clone() } else { Vec::new() },
                 ..NamespaceSpec::new(&vm.name, NamespaceKind::Vm, interfaces)
             });
         }
@@ -165,6 +169,7 @@ impl NamespaceSpec {
             kind,
             place: Place::Lab,
             forwarding: false,
+            stopped: false,
             run: Vec::new(),
             interfaces,
             own_prefixes: Vec::new(),

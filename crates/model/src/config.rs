@@ -1,5 +1,6 @@
 //! What the user declares, as declared: the lab file's sections, property by property.
 
+mod events;
 mod flow_logs;
 mod gateways;
 mod links;
@@ -15,8 +16,9 @@ use serde::Serialize;
 
 use crate::decode::{Decode, Object, choice, object, wrong};
 use crate::problems::Problems;
-pub use crate::values::{Address, Cidr, Unsupported};
+pub use crate::values::{Address, Cidr};
 use crate::yaml::{Node, Value};
+pub use events::{Created, Deleted, Event, Machine, SitePrefix};
 pub use flow_logs::{FlowLog, FlowLogFormat, FlowLogType, RetentionPolicy};
 pub use gateways::{Connection, ConnectionType, Gateway, GatewayType, Site, TrafficSelector, VpnType};
 pub use links::{
@@ -100,8 +102,8 @@ object! {
         load_balancers: IndexMap<String, LoadBalancer> = "loadBalancers",
         /// What links do to packets, by `vnet/peering` (that direction) or connection (both).
         links: IndexMap<String, Link> = "links",
-        /// Timed changes.
-        events: Unsupported = "events",
+        /// Timed changes of the running lab.
+        events: Vec<Event> = "events",
     }
 }
 
@@ -122,6 +124,14 @@ choice! { PeeringState { Initiated = "Initiated", Connected = "Connected", Disco
 choice! { Direction { Inbound = "Inbound", Outbound = "Outbound", } }
 choice! { Access { Allow = "Allow", Deny = "Deny", } }
 choice! { RuleProtocol { Any = "*", Tcp = "Tcp", Udp = "Udp", Icmp = "Icmp", Esp = "Esp", Ah = "Ah", } }
+choice! {
+    /// Of a VM.
+    PowerState {
+        Running = "Running",
+        /// It has no processes, and its NICs are off the network.
+        Stopped = "Stopped",
+    }
+}
 choice! { TestProtocol { Tcp = "Tcp", Udp = "Udp", Icmp = "Icmp", } }
 
 object! {
@@ -321,6 +331,8 @@ object! {
         nics: Vec<VmNic> = "nics",
         /// Programs started in the namespace, stopped with the lab.
         run: Vec<String> = "run",
+        /// Running when absent.
+        power_state: Option<PowerState> = "powerState",
         /// Short form: VNET/SUBNET of the one NIC.
         subnet: Option<String> = "subnet",
         /// Short form: the NIC's address.

@@ -281,7 +281,7 @@ impl Topology {
         for (connection, it) in self.connections_of(gateway) {
             let prefixes: Vec<IpNet> = match &it.far {
                 Far::Site(site) if it.bgp => vec![self.sites[site.0].bgp_address.into()],
-                Far::Site(site) => self.sites[site.0].prefixes.clone(),
+                Far::Site(site) => self.sites[site.0].announced().collect(),
                 Far::Gateway(_) => {
                     let other = &self.gateways[self.other_end(it, gateway).0];
                     if it.bgp {
@@ -348,10 +348,7 @@ impl Topology {
     fn told_by_site(&self, site: SiteIndex) -> Vec<(IpNet, Vec<u32>)> {
         let site = &self.sites[site.0];
         let path: Vec<u32> = site.asn.into_iter().collect();
-        site.prefixes
-            .iter()
-            .map(|&prefix| (prefix, path.clone()))
-            .collect()
+        site.announced().map(|prefix| (prefix, path.clone())).collect()
     }
 
     fn told_by_gateway(
@@ -393,7 +390,7 @@ impl Topology {
             if let Some(site) = it.site() {
                 let site = &self.sites[site.0];
                 let path: Vec<u32> = std::iter::once(CIRCUIT_ASN).chain(site.asn).collect();
-                told.extend(site.prefixes.iter().map(|&prefix| (prefix, path.clone())));
+                told.extend(site.announced().map(|prefix| (prefix, path.clone())));
             }
             if it.gateway != hearer {
                 let prefixes = self.originated(it.gateway).into_iter();

@@ -45,11 +45,24 @@ pub struct Loaded {
     pub text: String,
 }
 
-/// Reads, decodes and checks a lab.
+/// Reads, decodes and checks a lab that is to be brought up, with what its links refer to and its events do.
 ///
 /// # Errors
 /// Everything that is wrong with it, in order of position.
 pub fn load(source: Source) -> Result<Loaded, Errors> {
+    read(source, true)
+}
+
+/// Reads a lab that runs, as [`load`]: what links refer to may be gone, and events may have become impossible.
+///
+/// # Errors
+/// As [`load`].
+pub fn reload(source: Source) -> Result<Loaded, Errors> {
+    read(source, false)
+}
+
+/// `fresh`: it is to be brought up, and not what a lab has become.
+fn read(source: Source, fresh: bool) -> Result<Loaded, Errors> {
     let (file, text) = source.read()?;
     let mut problems = Problems::default();
     let root = match yaml::parse(&text) {
@@ -67,7 +80,12 @@ pub fn load(source: Source) -> Result<Loaded, Errors> {
     };
     config::read_service_tags(&mut config, &file, &mut problems);
     let topology = check::check(&config, &mut problems);
-    check::links::refer(&config, &topology, &mut problems);
+    if fresh {
+        check::links::refer(&config, &topology, &mut problems);
+        if problems.is_empty() {
+            check::events::rehearse(&config, &mut problems);
+        }
+    }
     if !problems.is_empty() {
         return Err(problems.into_errors(&file, &text, Some(&root)));
     }
@@ -79,6 +97,26 @@ pub fn load(source: Source) -> Result<Loaded, Errors> {
         file,
         text,
     })
+}
+
+/// Reads one event, as an entry of `events:`, such as `{ at: 0s, stop: { vm: web } }`; JSON too.
+///
+/// # Errors
+/// It is none, or says several things at once.
+pub fn read_event(text: &str) -> Result<config::Event, change::Refusal> {
+    let mut problems = Problems::default();
+    let root = yaml::parse(text).map_err(|error| {
+        let refusal = change::Refusal::new("Sim.Syntax", "", error.message);
+        refusal.help("such as { at: 0s, stop: { vm: web } }")
+    })?;
+    let event = <config::Event as decode::Decode>::decode(&root, "", &mut problems);
+    if let Some(event) = &event {
+        check::events::one(event, "", &mut problems);
+    }
+    match (problems.into_refusal(), event) {
+        (None, Some(event)) => Ok(event),
+        (refusal, _) => Err(refusal.unwrap_or_else(|| change::Refusal::new("Sim.Value", "", "no event"))),
+    }
 }
 
 /// The JSON Schema of lab files.

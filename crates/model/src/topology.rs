@@ -451,6 +451,8 @@ pub struct Vm {
     pub nics: Vec<NicIndex>,
     /// Shell commands started in the namespace.
     pub run: Vec<String>,
+    /// A stopped one has no processes, and its NICs are off the network.
+    pub running: bool,
 }
 
 /// What must hold (`tests:`).

@@ -44,6 +44,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "plan" | "apply" => generator.root_schema_for::<control::Plan>(),
         "doctor" => generator.root_schema_for::<doctor::Report>(),
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
+        "event" => generator.root_schema_for::<Vec<daemon::api::EventState>>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
         "meter" => generator.root_schema_for::<Vec<meter::Charge>>(),
         "bench" => generator.root_schema_for::<bench::Report>(),
@@ -56,7 +57,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, doctor, drops, flows, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
+                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, doctor, drops, flows, event, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
                  run-configuration-diagnostic and show-topology",
             ));
         }

@@ -189,6 +189,7 @@ fn address(namespace: &Namespace) -> Check {
         kind: NamespaceKind::Vm,
         place: Place::Lab,
         forwarding: true,
+        stopped: false,
         run: Vec::new(),
         interfaces: vec![InterfaceSpec::new(INTERFACE.to_owned(), addresses, true)],
         own_prefixes: Vec::new(),

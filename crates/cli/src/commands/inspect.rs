@@ -12,7 +12,7 @@ use crate::output::{Cell, Output, Tone, View};
 /// Effective routes of a NIC (ROUTE-40).
 pub(crate) fn routes(args: &NicArgs, output: Output) -> Outcome {
     let lab = Lab::open(args.lab.as_deref())?;
-    let routes = present::effective_routes(&lab.topology, nic(&lab.topology, &args.nic)?);
+    let routes = present::effective_routes(&lab.topology, running(&lab.topology, &args.nic, "Sim.ROUTE-39")?);
     output.show(&routes, |_| {
         let (header, rows) = present::route_columns(&routes);
         let tone = |text: &str| match text {
@@ -36,7 +36,7 @@ pub(crate) fn routes(args: &NicArgs, output: Output) -> Outcome {
 /// Effective security rules of a NIC (NSG-35).
 pub(crate) fn rules(args: &NicArgs, output: Output) -> Outcome {
     let lab = Lab::open(args.lab.as_deref())?;
-    let nsgs = present::effective_nsgs(&lab.topology, nic(&lab.topology, &args.nic)?);
+    let nsgs = present::effective_nsgs(&lab.topology, running(&lab.topology, &args.nic, "Sim.NSG-35")?);
     output.show(&nsgs, |_| View {
         header: vec![
             "NSG",
@@ -100,6 +100,23 @@ pub(crate) fn nic(topology: &Topology, name: &str) -> Result<NicIndex, Failure> 
         topology.name
     ))
     .help(format_args!("it has {}", names.join(", "))))
+}
+
+/// The same, as what is in effect is that of a running VM (ROUTE-39, NSG-35).
+fn running(topology: &Topology, name: &str, rule: &str) -> Result<NicIndex, Failure> {
+    let nic = nic(topology, name)?;
+    let vm = topology.nics[nic.0].vm.map(|vm| &topology.vms[vm.0]);
+    match vm.filter(|vm| !vm.running) {
+        Some(vm) => Err(Failure::failed(format_args!(
+            "{rule}: VM {} is stopped: nothing is in effect at its network interfaces",
+            vm.name
+        ))
+        .help(format_args!(
+            "start it: `peerlane event {} start {}`",
+            topology.name, vm.name
+        ))),
+        None => Ok(nic),
+    }
 }
 
 fn rule_rows(nsg: &EffectiveNsg) -> impl Iterator<Item = Vec<Cell>> {

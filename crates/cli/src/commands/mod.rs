@@ -7,6 +7,7 @@ pub(crate) mod change;
 pub(crate) mod counters;
 pub(crate) mod docs;
 pub(crate) mod doctor;
+pub(crate) mod event;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod inspect;

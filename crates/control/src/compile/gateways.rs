@@ -135,8 +135,8 @@ fn circuit(topology: &Topology, name: &str, tables: &mut Tables<'_>) -> FibId {
         );
         if let Some(site) = connection.site() {
             let out = NextHop::Connection(ConnectionId(dense(index.0)));
-            let prefixes = topology.sites[site.0].prefixes.iter();
-            rows.extend(prefixes.map(|&told| (row(told, source, Some(used)), out)));
+            let prefixes = topology.sites[site.0].announced();
+            rows.extend(prefixes.map(|told| (row(told, source, Some(used)), out)));
         }
     }
     table(topology, rows, tables)

@@ -146,6 +146,7 @@ pub fn compile_after(before: &Pieces, topology: &Topology, generation: u64) -> C
     let connections = gateways::connections(topology, &owners, &mut tables);
     let mut public_addresses: Vec<(u128, NicId)> = (0..)
         .zip(&topology.nics)
+        .filter(|(_, nic)| is_on(topology, nic))
         .flat_map(|(id, nic)| {
             nic.public_addresses
                 .iter()
@@ -295,7 +296,8 @@ fn vnets(topology: &Topology, generation: u64) -> Vec<Vnet> {
     for (id, gateway) in (0..).zip(&topology.gateways) {
         vnets[gateway.vnet.0].gateways.push(GatewayId(id));
     }
-    for (id, nic) in (0..).zip(&topology.nics) {
+    let nics = (0..).zip(&topology.nics).filter(|(_, nic)| is_on(topology, nic));
+    for (id, nic) in nics {
         let vnet = topology.subnets[nic.subnet.0].vnet;
         vnets[vnet.0]
             .addresses
@@ -305,6 +307,11 @@ fn vnets(topology: &Topology, generation: u64) -> Vec<Vnet> {
         vnet.addresses.sort_unstable();
     }
     vnets
+}
+
+/// Whether a NIC is on the network: that of a stopped VM keeps its addresses, and nobody finds them.
+fn is_on(topology: &Topology, nic: &model::topology::Nic) -> bool {
+    nic.vm.is_none_or(|vm| topology.vms[vm.0].running)
 }
 
 fn nics(topology: &Topology, owners: &[PortOwner], tables: &mut Tables<'_>) -> Vec<Nic> {

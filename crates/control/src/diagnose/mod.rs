@@ -32,7 +32,7 @@ pub struct Refusal {
 /// The NIC that a target, a VM or a NIC by name, means.
 ///
 /// # Errors
-/// Nothing has the name. The NIC has no VM: diagnostics are of running VMs (DIAG-01), and every VM of a lab runs. A VM
+/// Nothing has the name. The NIC has no VM: diagnostics are of running VMs (DIAG-01). A VM
 /// has several NICs and one of them forwards, so that the NIC must be named (DIAG-02).
 pub fn target(topology: &Topology, name: &str) -> Result<NicIndex, Refusal> {
     let Ok(Endpoint::Nic(nic)) = topology.endpoint(name) else {
@@ -50,6 +50,15 @@ pub fn target(topology: &Topology, name: &str) -> Result<NicIndex, Refusal> {
         });
     };
     let vm = &topology.vms[vm.0];
+    if !vm.running {
+        return Err(Refusal {
+            code: "Sim.DIAG-01",
+            message: format!(
+                "VM {} is stopped; diagnostics are of running VMs, so start it first",
+                vm.name
+            ),
+        });
+    }
     let named_vm = !topology.nics[nic.0].name.eq_ignore_ascii_case(name);
     let forwards = vm.nics.iter().any(|nic| topology.nics[nic.0].ip_forwarding);
     if named_vm && forwards && vm.nics.len() > 1 {

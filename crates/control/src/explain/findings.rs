@@ -36,6 +36,7 @@ pub(super) fn all(
             findings.extend(not_transitive(topology, from, to));
         }
     }
+    findings.extend(stopped(topology, from, to));
     if let Some(drop) = drop {
         findings.extend(flags(
             topology,
@@ -44,6 +45,29 @@ pub(super) fn all(
         ));
     }
     findings
+}
+
+/// Who sends or is asked for is a VM that does not run.
+fn stopped(topology: &Topology, from: Node, to: &Endpoint) -> Vec<Finding> {
+    let to = match to {
+        Endpoint::Nic(nic) => Some(*nic),
+        Endpoint::Address(address) => topology.nic_at(*address),
+        Endpoint::Internet | Endpoint::Site(_) => None,
+    };
+    let from = match from {
+        Node::Nic(nic) => Some(nic),
+        _ => None,
+    };
+    let vms = [from, to].into_iter().flatten();
+    let vms = vms.filter_map(|nic| topology.nics[nic.0].vm.map(|vm| &topology.vms[vm.0]));
+    let stopped = vms.filter(|vm| !vm.running).map(|vm| Finding {
+        code: "VmStopped",
+        message: format!(
+            "VM {} is stopped: it sends nothing, and nobody finds its addresses",
+            vm.name
+        ),
+    });
+    stopped.collect()
 }
 
 /// It reached somebody who has the address, but not the one who was asked for.

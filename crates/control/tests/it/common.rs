@@ -104,6 +104,7 @@ pub(crate) fn vm(topology: &mut Topology, name: &str, subnet: SubnetIndex, addre
         forwarding: false,
         nics: vec![nic],
         run: Vec::new(),
+        running: true,
     });
     nic
 }

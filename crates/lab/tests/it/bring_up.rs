@@ -45,6 +45,7 @@ pub(crate) fn namespace(name: &str, interfaces: Vec<InterfaceSpec>) -> Namespace
         kind,
         place: Place::Lab,
         forwarding: false,
+        stopped: false,
         run,
         interfaces,
         own_prefixes: Vec::new(),

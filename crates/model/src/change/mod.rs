@@ -12,6 +12,7 @@
 //!   [`Changed::config`] for the next change: it holds the states of peerings and the addresses NICs have, which a file may leave out.
 
 mod between;
+mod event;
 mod gate;
 mod in_use;
 mod peerings;
@@ -23,6 +24,7 @@ mod section;
 mod vnets;
 
 pub use between::between;
+pub use event::event;
 pub use gate::{Gate, Ticket};
 pub use refusal::Refusal;
 
@@ -169,6 +171,10 @@ pub enum Operation {
     DeleteLink {
         name: String,
     },
+    /// A timed event has happened, or cannot happen: it is no more to come.
+    ForgetEvent {
+        event: Box<config::Event>,
+    },
 }
 
 /// What operations lead to.
@@ -263,6 +269,18 @@ pub fn converge(config: &Config, new: &Config) -> Result<Changed, Refusal> {
     })
 }
 
+/// The declared state after operations that only change an object by itself, so that the lab needs no check.
+///
+/// # Errors
+/// As [`apply`], as far as one operation can tell.
+pub(crate) fn stepped(config: &Config, operations: &[Operation]) -> Result<Config, Refusal> {
+    let mut next = config.clone();
+    for operation in operations {
+        step(&mut next, operation, None)?;
+    }
+    Ok(next)
+}
+
 /// The lab that the declared state gives.
 fn checked(config: &Config) -> Result<Topology, Refusal> {
     let mut problems = Problems::default();
@@ -346,5 +364,10 @@ fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Resu
         Op::DeleteResource { key } => section::delete(&mut config.resources, "resources", key),
         Op::PutLink { name, link } => section::put(&mut config.links, name, link),
         Op::DeleteLink { name } => section::delete(&mut config.links, "links", name),
+        Op::ForgetEvent { event } => {
+            let found = config.events.iter().position(|it| it == &**event);
+            found.map(|at| config.events.remove(at));
+            Ok(())
+        }
     }
 }

@@ -336,6 +336,7 @@ fn sites(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
             asn: given.asn,
             bgp_address: given.bgp_peering_address.map_or(first, |address| address.0),
             run: given.run.clone(),
+            withdrawn: withdrawn(name, given, &at, problems),
         };
         topology.sites.push(site);
     }
@@ -364,6 +365,22 @@ fn site_prefixes(name: &str, prefixes: &[IpNet], at: &str, problems: &mut Proble
                 .help("use a private range, such as 192.168.10.0/24");
         }
     }
+}
+
+fn withdrawn(name: &str, given: &config::Site, at: &str, problems: &mut Problems) -> Vec<IpNet> {
+    let at = join(at, "withdrawnPrefixes");
+    for (index, prefix) in given.withdrawn_prefixes.iter().enumerate() {
+        if !given.address_prefixes.contains(prefix) {
+            problems
+                .error(
+                    "Sim.Value",
+                    join(&at, &index.to_string()),
+                    format!("site '{name}' has no prefix {} that could be withdrawn", prefix.0),
+                )
+                .help("name one of its 'addressPrefixes'");
+        }
+    }
+    given.withdrawn_prefixes.iter().map(|cidr| cidr.0).collect()
 }
 
 /// The addresses of the site's own interface.

@@ -3,6 +3,7 @@
 mod addresses;
 mod balancing_rules;
 mod connections;
+pub(crate) mod events;
 pub(crate) mod expectations;
 mod flow_logs;
 mod gateways;
@@ -133,6 +134,7 @@ pub(crate) fn check(config: &Config, problems: &mut Problems) -> Topology {
     nics::detach(config, &mut topology);
     expectations::check(&scope, &mut topology, problems);
     resources::check(config, problems);
+    events::check(config, problems);
     topology
 }
 

@@ -150,6 +150,7 @@ fn vm_facts(name: &str, vm: &config::Vm, at: &str, topology: &mut Topology, prob
         forwarding: vm.forwarding.unwrap_or(false),
         nics: Vec::new(),
         run: vm.run.clone(),
+        running: vm.power_state.unwrap_or_default() == config::PowerState::Running,
     });
 }
 

@@ -43,6 +43,8 @@ object! {
         bgp_peering_address: Option<Address> = "bgpPeeringAddress",
         /// Programs started in its namespace.
         run: Vec<String> = "run",
+        /// Those of its prefixes that the gateways do not know at present.
+        withdrawn_prefixes: Vec<Cidr> = "withdrawnPrefixes",
     }
 }
 

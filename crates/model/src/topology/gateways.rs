@@ -47,9 +47,17 @@ pub struct Site {
     pub bgp_address: IpAddr,
     /// Shell commands started in the namespace.
     pub run: Vec<String>,
+    /// Those of `prefixes` that the gateways do not know at present: they answer, and nobody finds the way.
+    pub withdrawn: Vec<IpNet>,
 }
 
 impl Site {
+    /// What the gateways are told of, by configuration or by BGP.
+    pub fn announced(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let all = self.prefixes.iter().copied();
+        all.filter(|prefix| !self.withdrawn.contains(prefix))
+    }
+
     /// How closely it has an address: the length of the prefix; None: it does not answer there. A default route is the
     /// way to the Internet through the site, and nothing it has.
     #[must_use]

@@ -1,0 +1,177 @@
+//! Things that happen to a running lab, by its file's `events:` and by command, seen by real packets.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Peerlane, Ran, User, kill, two_vnets, unique, wait_for};
+
+/// Longer than any answer takes on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Lab {
+    peerlane: Peerlane,
+    name: String,
+}
+
+impl Lab {
+    fn up(prefix: &str, more: &str) -> Self {
+        let lab = Self {
+            peerlane: Peerlane::new(User::Caller),
+            name: unique(prefix),
+        };
+        let beat = "while :; do date +%s%N >> beats; sleep 0.05; done";
+        let file = lab.peerlane.file(&lab.name, &(two_vnets(&lab.name, beat) + more));
+        lab.peerlane.up(&file);
+        lab
+    }
+
+    fn event(&self, words: &[&str]) -> Ran {
+        let all = ["event", &self.name].into_iter().chain(words.iter().copied());
+        self.peerlane.run(all.chain(["-o", "json"]))
+    }
+
+    /// What happens is to happen.
+    fn happens(&self, words: &[&str]) {
+        let ran = self.event(words);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let happened = &ran.json()[0];
+        assert_eq!(happened["state"], "Done", "{happened}");
+    }
+
+    /// Each event's words and state, in order.
+    fn events(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let all = self.event(&[]).json();
+        let all = all.as_array().unwrap();
+        all.iter()
+            .map(|it| (text(&it["event"]), text(&it["state"])))
+            .collect()
+    }
+
+    fn pings(&self, from: &str, to: &str) -> bool {
+        let ping = ["ping", "-c", "1", "-W", "1", to];
+        self.peerlane.exec(&self.name, from, &ping).code == 0
+    }
+
+    /// Whether the program of b writes.
+    fn beats(&self) -> bool {
+        let size = || std::fs::metadata(self.peerlane.dir.join("beats")).map_or(0, |it| it.len());
+        let before = size();
+        std::thread::sleep(Duration::from_millis(300));
+        size() > before
+    }
+
+    fn dropped(&self, reason: &str) -> u64 {
+        let drops = self.peerlane.run(["drops", &self.name, "-o", "json"]).json();
+        let rows = drops.as_array().unwrap().iter();
+        let rows = rows.filter(|row| row["reason"] == reason);
+        rows.map(|row| row["packets"].as_u64().unwrap()).sum()
+    }
+
+    fn states(&self) -> Vec<String> {
+        let rows = self.peerlane.run(["peerings", &self.name, "-o", "json"]).json();
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row["peeringState"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+/// Shows: ROUTE-39.
+#[test]
+fn a_stopped_vm_is_gone_from_the_network_and_comes_back() {
+    let lab = Lab::up("stopped", "");
+    let mut other = lab.peerlane.spawn(&lab.name, "b", &["sleep", "1000"]);
+    assert!(lab.pings("a", "10.1.0.4") && lab.pings("a", "fd00:b::4") && lab.beats());
+    lab.happens(&["stop", "b"]);
+    assert!(!lab.pings("a", "10.1.0.4") && !lab.pings("a", "fd00:b::4"));
+    assert!(lab.dropped("NoDestination") >= 2);
+    assert!(!lab.beats(), "its program goes on");
+    assert!(
+        wait_for(SOON, || other.try_wait().unwrap().is_some()),
+        "what was started there goes on"
+    );
+    let routes = lab.peerlane.run(["routes", &lab.name, "b"]);
+    assert_eq!(routes.code, 1, "{routes:?}");
+    assert!(routes.stderr.contains("Sim.ROUTE-39"), "{routes:?}");
+    assert_eq!(lab.peerlane.run(["routes", &lab.name, "a"]).code, 0);
+    // Once more is no error, and what is said of the lab says it.
+    lab.happens(&["stop", "b"]);
+    let exported = lab.peerlane.run(["export", &lab.name]).stdout;
+    assert!(exported.contains("powerState: Stopped"), "{exported}");
+    lab.happens(&["start", "b"]);
+    assert!(lab.pings("a", "10.1.0.4") && lab.pings("a", "fd00:b::4") && lab.pings("b", "10.0.0.4"));
+    assert!(wait_for(SOON, || lab.beats()), "its program is not back");
+    assert!(
+        !lab.peerlane
+            .run(["export", &lab.name])
+            .stdout
+            .contains("powerState")
+    );
+}
+
+/// Shows: PEER-05, PEER-06.
+#[test]
+fn peerings_go_and_come_by_command() {
+    let lab = Lab::up("peered", "");
+    assert!(lab.pings("a", "10.1.0.4"));
+    lab.happens(&["delete", "one/one-to-two"]);
+    assert_eq!(lab.states(), ["Disconnected"]);
+    assert!(!lab.pings("a", "10.1.0.4"));
+    let refused = lab.event(&["delete", "one/one-to-two"]);
+    assert_eq!(refused.code, 3, "{refused:?}");
+    let refused = lab.event(&["create", "one", "two"]);
+    assert!(
+        refused.stderr.contains("RemotePeeringIsDisconnected"),
+        "{refused:?}"
+    );
+    let states: Vec<String> = lab.events().into_iter().map(|(_, state)| state).collect();
+    assert_eq!(states, ["Done", "Failed", "Failed"]);
+    lab.happens(&["create", "two", "one"]);
+    lab.happens(&["create", "one", "two"]);
+    assert_eq!(lab.states(), ["Connected", "Connected"]);
+    assert!(lab.pings("a", "10.1.0.4"));
+}
+
+#[test]
+fn events_of_the_file_happen_at_their_times_whatever_becomes_of_the_daemon() {
+    let lab = Lab::up(
+        "timed",
+        "events:
+  - { at: 4s, start: { vm: b } }
+  - { at: 1500ms, stop: { vm: b } }
+  - { at: 3600s, delete: { peering: one/one-to-two } }
+",
+    );
+    let began = Instant::now();
+    let first = lab.events();
+    assert_eq!(first.len(), 3, "{first:?}");
+    assert!(wait_for(SOON, || lab.events()[0]
+        == ("stop VM b".to_owned(), "Done".to_owned())));
+    let stopped = began.elapsed();
+    assert!(stopped >= Duration::from_millis(1000), "after {stopped:?}");
+    let exported = lab.peerlane.run(["export", &lab.name]).stdout;
+    assert!(
+        !exported.contains("stop:") && exported.contains("delete:"),
+        "{exported}"
+    );
+    // The next one comes at its time though nobody is there to count.
+    kill(lab.peerlane.daemon_pid());
+    assert!(wait_for(SOON, || lab.peerlane.list()[0]["state"] == "Orphaned"));
+    let file = lab.peerlane.dir.join(format!("{}.vnet.yaml", lab.name));
+    lab.peerlane.up(&file);
+    assert!(wait_for(SOON, || lab.beats() && lab.pings("a", "10.1.0.4")));
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(3500), "after {took:?}");
+    let rest = lab.events();
+    assert_eq!(rest[rest.len() - 1].1, "Pending", "{rest:?}");
+    // A new file brings its own events; those of a time that is over do not happen.
+    let text = two_vnets(&lab.name, "sleep 1000")
+        + "events: [ { at: 1ms, stop: { vm: a } }, { at: 1800s, stop: { vm: c } } ]\n";
+    let file = lab.peerlane.file("next", &text);
+    let applied = lab.peerlane.run(["apply", &lab.name, file.to_str().unwrap()]);
+    assert_eq!(applied.code, 0, "{applied:?}");
+    let pending = lab.events().into_iter().filter(|(_, state)| state == "Pending");
+    assert_eq!(pending.map(|(event, _)| event).collect::<Vec<_>>(), ["stop VM c"]);
+    assert!(lab.pings("a", "10.1.0.4"));
+}
