@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod capture_args;
 mod commands;
 mod diagnostics;
 mod event_args;
@@ -10,6 +11,7 @@ mod lab_ref;
 mod output;
 mod prices;
 mod probes;
+mod top;
 mod watcher_args;
 
 use std::env;
@@ -79,6 +81,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Test(args) => commands::test::test(&args, output),
         Command::Drops(args) => commands::counters::drops(&args, output),
         Command::Capture(args) => commands::capture::capture(&args),
+        Command::Top(args) => commands::top::top(&args),
         Command::Flows(args) => commands::counters::flows(&args, output),
         Command::Meter(args) => commands::meter::meter(&args, output),
         Command::Plan(args) => commands::change::plan(&args, output),

@@ -8,6 +8,7 @@
 mod balancing;
 mod bench;
 mod bgp;
+mod capture;
 mod distance;
 mod events;
 mod facts;
@@ -20,6 +21,7 @@ mod offline;
 mod programs;
 mod readme;
 mod support;
+mod top;
 mod watcher;
 
 use std::fs;

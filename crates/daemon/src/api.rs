@@ -48,6 +48,35 @@ pub struct PortState {
     pub counters: Option<PortCounters>,
 }
 
+/// `GET /v1/overview`: what `top` shows, all of one moment.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    pub name: String,
+    /// Of the machine's monotonic clock.
+    #[serde(rename = "at_ns")]
+    pub at_ns: u64,
+    pub generation: u64,
+    pub ports: Vec<PortState>,
+    pub meter: Vec<Meter>,
+    pub drops: Vec<Drop>,
+    /// Records of NSG state, and how many there can be.
+    pub flows: u64,
+    pub flow_capacity: u64,
+    /// None: nothing was under way yet.
+    pub late: Option<Lateness>,
+}
+
+/// How much after their time packets that were under way arrived, since the daemon started.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Lateness {
+    pub packets: u64,
+    pub p50_ns: u64,
+    pub p99_ns: u64,
+    pub max_ns: u64,
+}
+
 /// What went through a port.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

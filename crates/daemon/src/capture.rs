@@ -25,7 +25,7 @@ use crate::worker::monotonic_ns;
 use filter::Filter;
 use names::Places;
 use pcapng::{Form, Limits, Writer};
-use tap::{RING_RECORDS, Record, Tap};
+use tap::{RING_RECORDS, Record, Selection, Tap};
 
 /// How long the thread of a capture sleeps at most: how soon it sees that nobody reads any more, or that the lab has changed.
 const TICK: Duration = Duration::from_millis(50);
@@ -61,12 +61,18 @@ struct Capture {
     id: u32,
     request: CaptureRequest,
     stop: Arc<AtomicBool>,
-    ring: Receiver<Record>,
-    queued: Arc<AtomicUsize>,
+    filter: Option<Arc<Filter>>,
+    selection: Arc<Selection>,
     writer: Writer,
     places: Places,
     pieces: mpsc::Sender<Bytes>,
     ends: Option<Instant>,
+}
+
+/// What the workers fill.
+struct Ring {
+    records: Receiver<Record>,
+    queued: Arc<AtomicUsize>,
 }
 
 /// Starts a capture.
@@ -109,10 +115,7 @@ pub(crate) fn start(lab: &Arc<Lab>, request: CaptureRequest) -> Result<Stream, S
         .captures
         .add()
         .ok_or_else(|| format!("{} captures run in this lab, and no more can", tap::CAPTURES))?;
-    let (records, ring) = crossbeam::channel::bounded(RING_RECORDS);
     let (sender, pieces) = mpsc::channel(PIECES);
-    let queued = Arc::new(AtomicUsize::new(0));
-    let filter = filter.map(Arc::new);
     let capture = Capture {
         lab: Arc::clone(lab),
         id,
@@ -121,8 +124,8 @@ pub(crate) fn start(lab: &Arc<Lab>, request: CaptureRequest) -> Result<Stream, S
             .and_then(|milliseconds| Instant::now().checked_add(Duration::from_millis(milliseconds))),
         request,
         stop,
-        ring,
-        queued: Arc::clone(&queued),
+        filter: filter.map(Arc::new),
+        selection,
         writer,
         places,
         pieces: sender,
@@ -134,14 +137,6 @@ pub(crate) fn start(lab: &Arc<Lab>, request: CaptureRequest) -> Result<Stream, S
         lab.captures.remove(id);
         return Err(failed(&error));
     }
-    lab.workers.open_taps(|| Tap {
-        id,
-        selection: Arc::clone(&selection),
-        filter: filter.clone(),
-        ring: records.clone(),
-        queued: Arc::clone(&queued),
-        missed: HashMap::new(),
-    });
     Ok(Stream { id, pieces })
 }
 
@@ -186,10 +181,26 @@ impl Capture {
 
     /// Writes until somebody ends it: its reader, its limits, or the lab.
     fn follow(&mut self) -> Result<(), pcap_file::PcapError> {
+        let (records, ring) = crossbeam::channel::bounded(RING_RECORDS);
+        let ring = Ring {
+            records: ring,
+            queued: Arc::new(AtomicUsize::new(0)),
+        };
+        self.lab.workers.open_taps(|| Tap {
+            id: self.id,
+            selection: Arc::clone(&self.selection),
+            filter: self.filter.clone(),
+            ring: records.clone(),
+            queued: Arc::clone(&ring.queued),
+            missed: HashMap::new(),
+        });
+        // The workers alone hold the way into it.
+        drop(records);
+        // Whoever sees the head of the file sees every packet from then on.
         let mut read = self.hand_on();
         while read && !self.is_over() {
-            match self.ring.recv_timeout(TICK) {
-                Ok(record) => read = self.write_waiting(record)?,
+            match ring.records.recv_timeout(TICK) {
+                Ok(record) => read = self.write_waiting(record, &ring)?,
                 Err(RecvTimeoutError::Timeout) => read = !self.pieces.is_closed(),
                 // The lab goes down.
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -199,8 +210,8 @@ impl Capture {
         let missed = self.lab.workers.close_taps(self.id);
         if read {
             // Nobody adds to the ring any more.
-            while let Ok(record) = self.ring.try_recv() {
-                if !self.write_waiting(record)? {
+            while let Ok(record) = ring.records.try_recv() {
+                if !self.write_waiting(record, &ring)? {
                     return Ok(());
                 }
             }
@@ -216,15 +227,15 @@ impl Capture {
     }
 
     /// Writes a record and those that wait behind it; false: nobody reads any more.
-    fn write_waiting(&mut self, first: Record) -> Result<bool, pcap_file::PcapError> {
+    fn write_waiting(&mut self, first: Record, ring: &Ring) -> Result<bool, pcap_file::PcapError> {
         let mut next = Some(first);
         while let Some(record) = next {
-            self.queued.fetch_sub(record.bytes.len(), Ordering::Relaxed);
+            ring.queued.fetch_sub(record.bytes.len(), Ordering::Relaxed);
             self.writer.write(&record, &self.places)?;
             if self.writer.waiting() >= PIECE_BYTES && !self.hand_on() {
                 return Ok(false);
             }
-            next = self.ring.try_recv().ok();
+            next = ring.records.try_recv().ok();
         }
         Ok(self.hand_on())
     }
@@ -240,8 +251,8 @@ impl Capture {
         let current = self.lab.current();
         if current.generation.snapshot.generation != self.places.generation {
             self.places = Places::of(&current);
-            let selection = Arc::new(self.places.select(&self.request));
-            self.lab.workers.select_taps(self.id, &selection);
+            self.selection = Arc::new(self.places.select(&self.request));
+            self.lab.workers.select_taps(self.id, &self.selection);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     ApplyRequest, BackendHealth, Drop, ErrorBody, EventRequest, EventState, Flow, LabFile, LearnedRoute,
-    Meter, PortState, ProbeRequest, ProbeResult, State,
+    Meter, Overview, PortState, ProbeRequest, ProbeResult, State,
 };
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
@@ -83,6 +83,14 @@ impl Client {
     /// See [`Client::state`].
     pub fn flows(&self) -> Result<Vec<Flow>, ClientError> {
         self.call(Method::GET, "/v1/flows", &())
+    }
+
+    /// Everything that is counted, of one moment.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn overview(&self) -> Result<Overview, ClientError> {
+        self.call(Method::GET, "/v1/overview", &())
     }
 
     /// What crossed each peering since the daemon started.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use control::Generation;
 use control::compile::PortOwner;
+use engine::DelayError;
 use engine::snapshot::NicId;
 use engine::stats::Stats;
 use lab::{LabSpec, Namespace};
@@ -17,7 +18,7 @@ use packet::Protocol;
 use packet::key::unmapped;
 use tokio::sync::watch;
 
-use crate::api::{Drop, Flow, LabFile, LabState, Meter, PortCounters, PortState, State};
+use crate::api::{Drop, Flow, LabFile, LabState, Lateness, Meter, Overview, PortCounters, PortState, State};
 use crate::capture::Captures;
 use crate::change::Hands;
 use crate::events::Events;
@@ -27,7 +28,7 @@ use crate::probe::Prober;
 use crate::publish::Published;
 use crate::store::Wanted;
 use crate::up::{Forwarding, Io};
-use crate::worker::Workers;
+use crate::worker::{Workers, monotonic_ns};
 
 /// Everything the daemon has of its lab.
 #[derive(Debug)]
@@ -130,40 +131,42 @@ impl Lab {
     }
 
     pub(crate) async fn ports(&self) -> Vec<PortState> {
-        let stats = self.workers.stats().await;
-        let alive = self.workers.alive().await;
-        let current = self.current();
-        let states = current.ports.devices.iter().enumerate().map(|(port, device)| {
-            let id = current.generation.port_id(port).index();
-            PortState {
-                name: current.port_name(port),
-                namespace: device.namespace.clone(),
-                interface: device.interface.clone(),
-                offload: device.offloads.name().to_owned(),
-                forwarding: alive.iter().all(|ports| ports.get(id) == Some(&true)),
-                counters: current.port_counters(port, &stats),
-            }
-        });
-        states.collect()
+        let (stats, alive) = (self.workers.stats().await, self.workers.alive().await);
+        self.current().port_states(&stats, &alive)
     }
 
-    /// Losses summed over the workers, by reason and NIC.
-    pub(crate) async fn drops(&self) -> Vec<Drop> {
-        let mut sums = BTreeMap::new();
+    /// Everything that `top` shows.
+    pub(crate) async fn overview(&self) -> Overview {
+        let (stats, alive) = (self.workers.stats().await, self.workers.alive().await);
         let current = self.current();
-        for count in self.workers.stats().await.iter().flat_map(|stats| &stats.drops) {
-            // By name: a NIC that was deleted and made again has two ids.
-            let nic = count.nic.and_then(|nic| current.generation.nic_name(nic));
-            let sum = sums.entry((count.reason, nic)).or_insert((0, 0));
-            *sum = (sum.0 + count.packets, sum.1 + count.bytes);
+        let mut late = DelayError::default();
+        stats.iter().for_each(|stats| late.add(&stats.delay_error));
+        let lateness = |p50_ns, p99_ns| Lateness {
+            packets: late.count(),
+            p50_ns,
+            p99_ns,
+            max_ns: late.max_ns(),
+        };
+        Overview {
+            name: self.name.clone(),
+            at_ns: monotonic_ns(),
+            generation: current.generation.snapshot.generation,
+            ports: current.port_states(&stats, &alive),
+            meter: current.meter(&stats),
+            drops: current.drops(&stats),
+            flows: stats.iter().map(|stats| u64::from(stats.flows)).sum(),
+            flow_capacity: stats.iter().map(|stats| u64::from(stats.flow_capacity)).sum(),
+            late: late
+                .quantile_ns(0.5)
+                .zip(late.quantile_ns(0.99))
+                .filter(|_| late.count() > 0)
+                .map(|(p50_ns, p99_ns)| lateness(p50_ns, p99_ns)),
         }
-        let drops = sums.into_iter().map(|((reason, nic), (packets, bytes))| Drop {
-            reason: reason.name().to_owned(),
-            nic: nic.map(str::to_owned),
-            packets,
-            bytes,
-        });
-        drops.collect()
+    }
+
+    pub(crate) async fn drops(&self) -> Vec<Drop> {
+        let stats = self.workers.stats().await;
+        self.current().drops(&stats)
     }
 
     /// The records of NSG state that belong to a NIC.
@@ -192,37 +195,9 @@ impl Lab {
         flows
     }
 
-    /// What crossed each peering, summed over the workers. A peering with a classic VNet is one object for both
-    /// directions, so directions are told by their VNets.
     pub(crate) async fn meter(&self) -> Vec<Meter> {
         let stats = self.workers.stats().await;
-        let current = self.current();
-        let Generation {
-            topology, snapshot, ..
-        } = &current.generation;
-        let mut crossed = BTreeMap::new();
-        for stats in &stats {
-            for (peering, count) in snapshot.peerings.iter().zip(&stats.peerings) {
-                let sum = crossed.entry((peering.local, peering.remote)).or_insert((0, 0));
-                *sum = (sum.0 + count.packets, sum.1 + count.bytes);
-            }
-        }
-        let row = |peering: &model::topology::Peering| {
-            let [own, other] = [peering.from, peering.to].map(|vnet| current.generation.vnet_id(vnet));
-            let (from, to) = (&topology.vnets[peering.from.0], &topology.vnets[peering.to.0]);
-            let (egress_packets, egress_bytes) = crossed.get(&(own, other)).copied().unwrap_or_default();
-            let (ingress_packets, ingress_bytes) = crossed.get(&(other, own)).copied().unwrap_or_default();
-            Meter {
-                peering: format!("{}/{}", from.name, peering.name),
-                location: from.location.clone(),
-                remote_location: to.location.clone(),
-                egress_bytes,
-                egress_packets,
-                ingress_bytes,
-                ingress_packets,
-            }
-        };
-        topology.peerings.iter().map(row).collect()
+        self.current().meter(&stats)
     }
 
     /// Whether programs of the lab's file start in this namespace.
@@ -265,6 +240,70 @@ impl Current {
     pub(crate) fn living_nic(&self, nic: NicId) -> Option<String> {
         let index = self.generation.nic_index(nic)?;
         Some(self.generation.topology.nics[index.0].name.clone())
+    }
+
+    fn port_states(&self, stats: &[Stats], alive: &[Vec<bool>]) -> Vec<PortState> {
+        let states = self.ports.devices.iter().enumerate().map(|(port, device)| {
+            let id = self.generation.port_id(port).index();
+            PortState {
+                name: self.port_name(port),
+                namespace: device.namespace.clone(),
+                interface: device.interface.clone(),
+                offload: device.offloads.name().to_owned(),
+                forwarding: alive.iter().all(|ports| ports.get(id) == Some(&true)),
+                counters: self.port_counters(port, stats),
+            }
+        });
+        states.collect()
+    }
+
+    /// Losses summed over the workers, by reason and NIC.
+    fn drops(&self, stats: &[Stats]) -> Vec<Drop> {
+        let mut sums = BTreeMap::new();
+        for count in stats.iter().flat_map(|stats| &stats.drops) {
+            // By name: a NIC that was deleted and made again has two ids.
+            let nic = count.nic.and_then(|nic| self.generation.nic_name(nic));
+            let sum = sums.entry((count.reason, nic)).or_insert((0, 0));
+            *sum = (sum.0 + count.packets, sum.1 + count.bytes);
+        }
+        let drops = sums.into_iter().map(|((reason, nic), (packets, bytes))| Drop {
+            reason: reason.name().to_owned(),
+            nic: nic.map(str::to_owned),
+            packets,
+            bytes,
+        });
+        drops.collect()
+    }
+
+    /// What crossed each peering, summed over the workers. A peering with a classic VNet is one object for both
+    /// directions, so directions are told by their VNets.
+    fn meter(&self, stats: &[Stats]) -> Vec<Meter> {
+        let Generation {
+            topology, snapshot, ..
+        } = &self.generation;
+        let mut crossed = BTreeMap::new();
+        for stats in stats {
+            for (peering, count) in snapshot.peerings.iter().zip(&stats.peerings) {
+                let sum = crossed.entry((peering.local, peering.remote)).or_insert((0, 0));
+                *sum = (sum.0 + count.packets, sum.1 + count.bytes);
+            }
+        }
+        let row = |peering: &model::topology::Peering| {
+            let [own, other] = [peering.from, peering.to].map(|vnet| self.generation.vnet_id(vnet));
+            let (from, to) = (&topology.vnets[peering.from.0], &topology.vnets[peering.to.0]);
+            let (egress_packets, egress_bytes) = crossed.get(&(own, other)).copied().unwrap_or_default();
+            let (ingress_packets, ingress_bytes) = crossed.get(&(other, own)).copied().unwrap_or_default();
+            Meter {
+                peering: format!("{}/{}", from.name, peering.name),
+                location: from.location.clone(),
+                remote_location: to.location.clone(),
+                egress_bytes,
+                egress_packets,
+                ingress_bytes,
+                ingress_packets,
+            }
+        };
+        topology.peerings.iter().map(row).collect()
     }
 
     pub(crate) fn port_name(&self, port: usize) -> String {

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::{
     ApplyRequest, BackendHealth, CAPTURE_HEADER, CaptureRequest, ErrorBody, EventRequest, EventState, Flow,
-    LabFile, LearnedRoute, Meter, PortState, ProbeRequest, State,
+    LabFile, LearnedRoute, Meter, Overview, PortState, ProbeRequest, State,
 };
 use crate::change::ChangeError;
 use crate::running::Lab;
@@ -142,6 +142,7 @@ fn router(shared: Shared, arm: Router) -> Router {
     Router::new()
         .route("/v1/state", get(state))
         .route("/v1/ports", get(ports))
+        .route("/v1/overview", get(overview))
         .route("/v1/drops", get(drops))
         .route("/v1/flows", get(flows))
         .route("/v1/health", get(health))
@@ -176,6 +177,10 @@ async fn state(Extract(shared): Extract<Shared>) -> Json<State> {
 
 async fn ports(Extract(shared): Extract<Shared>) -> Json<Vec<PortState>> {
     Json(shared.lab.ports().await)
+}
+
+async fn overview(Extract(shared): Extract<Shared>) -> Json<Overview> {
+    Json(shared.lab.overview().await)
 }
 
 async fn drops(Extract(shared): Extract<Shared>) -> Json<Vec<api::Drop>> {

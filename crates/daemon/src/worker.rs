@@ -47,7 +47,8 @@ pub(crate) enum Ask {
     Alive(oneshot::Sender<Vec<bool>>),
     /// Answered with what was closed, to be dropped elsewhere: the end of a TUN takes tens of milliseconds.
     Ports(PortChanges, oneshot::Sender<io::Result<Vec<Queue>>>),
-    OpenTap(Tap),
+    /// Answered when it sees packets.
+    OpenTap(Tap, oneshot::Sender<()>),
     SelectTap(u32, Arc<Selection>),
     /// Answered with what did not fit and was not told of.
     CloseTap(u32, oneshot::Sender<HashMap<Place, u64>>),
@@ -175,11 +176,14 @@ impl Workers {
         Ok(closed)
     }
 
-    /// Has every worker capture for `tap`. A worker that is gone has no packets.
+    /// Has every worker capture for `tap`. A worker that is gone has no packets. Not for asynchronous code.
     pub(crate) fn open_taps(&self, tap: impl Fn() -> Tap) {
         for handle in &self.handles {
-            let _ = handle.mail.send(Ask::OpenTap(tap()));
-            handle.wake();
+            let (sender, receiver) = oneshot::channel();
+            if handle.mail.send(Ask::OpenTap(tap(), sender)).is_ok() {
+                handle.wake();
+                let _ = receiver.blocking_recv();
+            }
         }
     }
 
@@ -516,9 +520,10 @@ impl Worker {
                     drop(answer.send(self.ports.iter().map(|slot| slot.alive).collect()));
                 }
                 Ask::Ports(changes, answer) => drop(answer.send(self.change_ports(changes))),
-                Ask::OpenTap(tap) => {
+                Ask::OpenTap(tap, answer) => {
                     self.taps.open(tap);
                     self.engine.tell(true);
+                    let _ = answer.send(());
                 }
                 Ask::SelectTap(id, selection) => self.taps.select(id, &selection),
                 Ask::CloseTap(id, answer) => {

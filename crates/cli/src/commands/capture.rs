@@ -9,7 +9,7 @@ use pcap_file::PcapError;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgParser};
 
-use crate::args::CaptureArgs;
+use crate::capture_args::CaptureArgs;
 use crate::failure::{Failure, Outcome, exit};
 use crate::lab_ref::{self, LabRef};
 use crate::output::say;

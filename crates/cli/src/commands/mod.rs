@@ -15,5 +15,6 @@ pub(crate) mod meter;
 pub(crate) mod path_view;
 pub(crate) mod run;
 pub(crate) mod test;
+pub(crate) mod top;
 pub(crate) mod validate;
 pub(crate) mod watcher;

@@ -1,3 +1,5 @@
+//! What filters mean: tcpdump itself is asked.
+
 use std::fs;
 use std::process::Command;
 
