@@ -192,19 +192,6 @@ pub(crate) enum Command {
     /// Asks once a second. Keys: 1 to 4 or Tab choose the view, s and r sort, / filters, p pauses, ? lists all of them, q quits.
     #[command(after_help = "Example:\n  peerlane top hub-spoke")]
     Top(LabArg),
-    /// Capture packets of a running lab as pcapng, for Wireshark, tshark or tcpdump.
-    ///
-    /// One interface for every NIC or other port and for every link (`vnet/peering`), times in nanoseconds, the direction as
-    /// the NIC or the link's own VNet sees it, and as the comment of each packet what became of it: `Forward ...`, or
-    /// `Drop REASON ...`, once for every packet that is lost. Super-packets are written as the segments they are on the wire.
-    /// What comes faster than it is taken is left out, counted, and told at the end. Ctrl-C ends a capture in order.
-    ///
-    /// FILTER is of tcpdump's language: host, net, port, portrange, proto, src, dst, ip, ip6, tcp, udp, icmp, icmp6, sctp, esp,
-    /// ah, `tcp[tcpflags] & tcp-syn != 0`, and, or, not and parentheses. A host may be a VM or a NIC of the lab.
-    #[command(after_help = "Examples:\n  peerlane capture hub-spoke -w all.pcapng\n  \
-                            peerlane capture hub-spoke --vm web tcp port 80 | wireshark -k -i -\n  \
-                            peerlane capture hub-spoke --drops -w - host web | tshark -r - -T fields -e frame.comment\n  \
-                            peerlane capture hub-spoke --link hub/hub-to-spoke1 --vxlan -w backbone.pcapng")]
     Capture(CaptureArgs),
     /// Count what crossed each peering of a running lab, and what Azure would charge for it.
     ///
@@ -283,6 +270,12 @@ pub(crate) struct FileArg {
 #[derive(Debug, Args)]
 pub(crate) struct LabArg {
     #[arg(help = LAB_HELP)]
+    pub(crate) lab: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// The running lab; may be left out when exactly one runs.
     pub(crate) lab: Option<String>,
 }
 

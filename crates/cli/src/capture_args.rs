@@ -4,7 +4,20 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+/// Capture packets of a running lab as pcapng, for Wireshark, tshark or tcpdump.
+///
+/// One interface for every NIC or other port and for every link (`vnet/peering`), times in nanoseconds, the direction as
+/// the NIC or the link's own VNet sees it, and as the comment of each packet what became of it: `Forward ...`, or
+/// `Drop REASON ...`, once for every packet that is lost. Super-packets are written as the segments they are on the wire.
+/// What comes faster than it is taken is left out, counted, and told at the end. Ctrl-C ends a capture in order.
+///
+/// FILTER is of tcpdump's language: host, net, port, portrange, proto, src, dst, ip, ip6, tcp, udp, icmp, icmp6, sctp, esp,
+/// ah, `tcp[tcpflags] & tcp-syn != 0`, and, or, not and parentheses. A host may be a VM or a NIC of the lab.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  peerlane capture hub-spoke -w all.pcapng\n  \
+                        peerlane capture hub-spoke --vm web tcp port 80 | wireshark -k -i -\n  \
+                        peerlane capture hub-spoke --drops -w - host web | tshark -r - -T fields -e frame.comment\n  \
+                        peerlane capture hub-spoke --link hub/hub-to-spoke1 --vxlan -w backbone.pcapng")]
 #[command(override_usage = "peerlane capture [OPTIONS] [LAB] [FILTER]...")]
 pub(crate) struct CaptureArgs {
     /// The running lab (may be left out when exactly one runs), and which packets.
@@ -37,10 +50,4 @@ pub(crate) struct CaptureArgs {
     /// Keep so many bytes of each packet at most.
     #[arg(short, long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) snapshot_length: Option<u32>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RestartArgs {
-    /// The running lab; may be left out when exactly one runs.
-    pub(crate) lab: Option<String>,
 }

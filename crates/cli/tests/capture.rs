@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ impl Capture {
 }
 
 /// The fields of each packet of a capture that fits a display filter; tshark must have nothing to say.
-fn tshark(path: &PathBuf, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+fn tshark(path: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     let mut command = Command::new("tshark");
     command.args(["-n", "-r", path.to_str().unwrap(), "-Y", filter, "-T", "fields"]);
     for protocol in ["ip", "tcp", "udp"] {
@@ -160,7 +160,7 @@ fn tshark(path: &PathBuf, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
     }
     let output = command
         .output()
-        .expect("tshark is installed (scripts/test installs it)");
+        .unwrap_or_else(|error| panic!("tshark, which scripts/test installs: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     let said: Vec<&str> = said
         .lines()
@@ -179,7 +179,7 @@ fn tshark(path: &PathBuf, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
 }
 
 /// Packets by the reason of their loss, as captured.
-fn lost(path: &PathBuf) -> BTreeMap<String, u64> {
+fn lost(path: &Path) -> BTreeMap<String, u64> {
     let mut lost = BTreeMap::new();
     for comment in tshark(path, "", &["frame.comment"]) {
         if let Some(rest) = comment[0].strip_prefix("Drop ") {

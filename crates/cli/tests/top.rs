@@ -40,7 +40,7 @@ impl Terminal {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("script is there (bsdutils)");
+            .unwrap_or_else(|error| panic!("script, of bsdutils: {error}"));
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut output, kept) = (script.stdout.take().unwrap(), Arc::clone(&shown));
         std::thread::spawn(move || {
