@@ -352,7 +352,9 @@ impl Worker {
             if due_ns > now_ns {
                 return;
             }
-            self.engine.arrive(now_ns, &mut self.burst, &mut self.verdicts);
+            let snapshot = self.published.load(self.number);
+            self.engine
+                .arrive(&snapshot, now_ns, &mut self.burst, &mut self.verdicts);
             if !self.taps.is_empty() {
                 self.taps
                     .arrived(now_ns, self.burst.filled(), &self.verdicts, self.engine.told());

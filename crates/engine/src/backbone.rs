@@ -1,137 +1,466 @@
 //! Packets under way: what has left its sender and is not yet at its receiver.
 //!
-//! Packets on one line arrive in the order they left, so a line is a queue, and only the heads of the queues have to be
-//! kept in order of time.
+//! A packet passes its sender's cap and then link after link; when it comes out of one is known as it enters it. Packets on
+//! one of these arrive in the order they left, so it is a queue, and only the heads of the queues have to be kept in
+//! order of time; what may overtake waits beside them.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-use packet::{Packet, VnetHeader};
+use packet::segments::{finish_checksum, partial_segments, segments};
+use packet::{Fault, FlowKey, Headers, Packet, VnetHeader, split};
 
 use crate::fifo::{Fifo, Pool};
-use crate::snapshot::{NicId, PeeringId, PortId};
+use crate::link::lane::{Lane, Wire};
+use crate::link::{Legs, Way};
+use crate::reason::DropReason;
+use crate::snapshot::{EgressCap, Link, LinkId, NicId, PeeringId, PortId, Snapshot};
+use crate::stats::LinkStats;
 
-/// What a packet travels on. Who waits at a cap keeps nobody waiting who shares the distance behind it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Line {
-    /// Out of the VM whose first NIC this is.
-    pub(crate) cap: Option<NicId>,
-    /// From the local VNet to the remote one.
+/// Where a packet goes, and who lets it go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Journey {
+    pub(crate) from: Option<NicId>,
+    pub(crate) port: PortId,
+    pub(crate) nic: Option<NicId>,
+    /// It travels in IP fragments of at most so many bytes.
+    pub(crate) fragment: Option<u16>,
+    /// The one it crosses last, for whoever watches that.
     pub(crate) peering: Option<PeeringId>,
+    /// As it is counted everywhere.
+    pub(crate) wire: Wire,
 }
 
-/// A packet under way, without its bytes.
+/// A packet that has arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traveller {
     pub(crate) arrives_ns: u64,
-    pub(crate) port: PortId,
-    pub(crate) nic: Option<NicId>,
-    pub(crate) fragment: Option<u16>,
-    vnet: VnetHeader,
-    length: u32,
+    pub(crate) journey: Journey,
 }
 
-/// Bytes of a block, and of a block of travellers about: a line in use holds two to four blocks more than it needs.
+/// A packet that was lost on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loss {
+    pub(crate) reason: DropReason,
+    pub(crate) from: Option<NicId>,
+    pub(crate) wire: Wire,
+    /// As it was when it was lost; None for one that has just been sent, which its sender knows.
+    pub(crate) key: Option<FlowKey>,
+}
+
+/// What becomes of a packet that enters the backbone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// All of it that was not lost.
+    UnderWay,
+    /// All of it was lost.
+    Lost,
+    /// Nothing is in its way any more.
+    There,
+}
+
+/// What waits at a VM's cap at most, by how long it would wait: about what a host's queue takes before it drops.
+const CAP_QUEUE_NS: u64 = 20_000_000;
+/// Bytes of a block, and of a block of travellers about: a queue in use holds two to four blocks more than it needs.
 const BLOCK_BYTES: usize = 1 << 14;
 /// Blocks of either kind that are kept when nothing is under way: 4 MiB, so that a busy link asks for memory seldom.
 const KEPT_BLOCKS: usize = 128;
 
+/// What a packet waits on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Stage {
+    /// Out of the VM whose first NIC this is.
+    Cap(NicId),
+    Link(LinkId),
+}
+
+/// A packet that waits, without its bytes and the links after this one, which precede them.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    traveller: Traveller,
+    vnet: VnetHeader,
+    legs: u32,
+    length: u32,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    travellers: Fifo<Traveller>,
+    waiting: Fifo<Waiting>,
     bytes: Fifo<u8>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Backbone {
-    queues: HashMap<Line, Queue>,
+    stages: Stages,
+    /// Wire packets of what cannot pass whole are made here.
+    segment: Packet,
+    fragment: Packet,
+    lost: Vec<Loss>,
+}
+
+#[derive(Debug)]
+struct Stages {
+    queues: HashMap<Stage, Queue>,
     /// The head of every queue that has one.
-    heads: BinaryHeap<Reverse<(u64, Line)>>,
+    heads: BinaryHeap<Reverse<(u64, Stage)>>,
+    /// What overtakes, by when it arrives and the order in which it came.
+    strays: BTreeMap<(u64, u64), (LinkId, Waiting, Box<[u8]>)>,
+    /// How many packets have entered anything.
+    entered: u64,
+    /// By [`LinkId`]; None: no packet has entered it.
+    lanes: Vec<Option<Box<Lane>>>,
     busy_until_ns: HashMap<NicId, u64>,
-    travellers: Pool<Traveller>,
+    waiting: Pool<Waiting>,
     bytes: Pool<u8>,
     used_bytes: u64,
     capacity_bytes: u64,
 }
 
-/// There is no room for what is under way.
-#[derive(Debug)]
-pub(crate) struct Full;
-
 impl Backbone {
     pub(crate) fn new(capacity_bytes: u64) -> Self {
         Self {
-            queues: HashMap::new(),
-            heads: BinaryHeap::new(),
-            busy_until_ns: HashMap::new(),
-            travellers: Pool::new(BLOCK_BYTES / size_of::<Traveller>(), KEPT_BLOCKS),
-            bytes: Pool::new(BLOCK_BYTES, KEPT_BLOCKS),
-            used_bytes: 0,
-            capacity_bytes,
+            stages: Stages {
+                queues: HashMap::new(),
+                heads: BinaryHeap::new(),
+                strays: BTreeMap::new(),
+                entered: 0,
+                lanes: Vec::new(),
+                busy_until_ns: HashMap::new(),
+                waiting: Pool::new(BLOCK_BYTES / size_of::<Waiting>(), KEPT_BLOCKS),
+                bytes: Pool::new(BLOCK_BYTES, KEPT_BLOCKS),
+                used_bytes: 0,
+                capacity_bytes,
+            },
+            segment: Packet::new(),
+            fragment: Packet::new(),
+            lost: Vec::new(),
         }
     }
 
-    /// Until when a VM sends what it has sent so far.
-    pub(crate) fn busy_until_mut(&mut self, meter: NicId) -> &mut u64 {
-        self.busy_until_ns.entry(meter).or_default()
+    /// Nothing waits on the link.
+    pub(crate) fn is_empty(&self, link: LinkId) -> bool {
+        let lane = self.stages.lanes.get(link.index()).and_then(Option::as_deref);
+        lane.is_none_or(|lane| lane.stats.waiting_packets == 0)
     }
 
-    /// Puts a packet on its way. Nothing on a line overtakes: it arrives after what left before it.
+    /// Sends a packet on its way. What of it is lost at once is in [`Backbone::take_lost`].
     pub(crate) fn depart(
         &mut self,
-        line: Line,
-        arrives_ns: u64,
-        (port, nic, fragment): (PortId, Option<NicId>, Option<u16>),
-        packet: &Packet,
-    ) -> Result<(), Full> {
-        let size = size_of::<Traveller>() as u64 + packet.bytes().len() as u64;
-        if self.used_bytes + size > self.capacity_bytes {
-            return Err(Full);
-        }
-        self.used_bytes += size;
-        let queue = self.queues.entry(line).or_default();
-        let last = queue.travellers.last().map_or(0, |last| last.arrives_ns);
-        let arrives_ns = arrives_ns.max(last);
-        if queue.travellers.is_empty() {
-            self.heads.push(Reverse((arrives_ns, line)));
-        }
-        let traveller = Traveller {
-            arrives_ns,
-            port,
-            nic,
-            fragment,
-            vnet: packet.vnet,
-            length: u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX),
+        snapshot: &Snapshot,
+        now_ns: u64,
+        way: Way,
+        journey: &Journey,
+        packet: &mut Packet,
+    ) -> Entered {
+        let before = self.stages.entered;
+        let entered = match way.cap {
+            None => self.cross(snapshot, now_ns, way.legs, journey, packet),
+            Some(cap) => {
+                (self.stages).pass_cap(cap, now_ns, way.legs, journey, packet, &mut self.lost);
+                Entered::UnderWay
+            }
         };
-        queue.travellers.push(&mut self.travellers, &[traveller]);
-        queue.bytes.push(&mut self.bytes, packet.bytes());
-        Ok(())
+        if entered == Entered::UnderWay && self.stages.entered == before {
+            return Entered::Lost;
+        }
+        entered
     }
 
-    /// When the next packet arrives; None: none is under way.
+    /// When the next packet comes out of something; None: none is under way.
+    #[inline]
     pub(crate) fn next_ns(&self) -> Option<u64> {
-        self.heads.peek().map(|Reverse((arrives_ns, _))| *arrives_ns)
+        let head = self.stages.heads.peek().map(|Reverse((at_ns, _))| *at_ns);
+        if self.stages.strays.is_empty() {
+            return head;
+        }
+        let stray = self.stages.strays.first_key_value().map(|((at_ns, _), _)| *at_ns);
+        head.into_iter().chain(stray).min()
     }
 
-    /// The next packet that is there by now, its bytes in `packet`, and what it has travelled on.
-    pub(crate) fn arrive(&mut self, now_ns: u64, packet: &mut Packet) -> Option<(Line, Traveller)> {
-        if self.next_ns()? > now_ns {
-            return None;
+    /// The next packet that is at its receiver by now, its bytes in `packet`. What is lost meanwhile is in
+    /// [`Backbone::take_lost`].
+    pub(crate) fn arrive(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        packet: &mut Packet,
+    ) -> Option<Traveller> {
+        loop {
+            let at_ns = self.next_ns().filter(|at_ns| *at_ns <= now_ns)?;
+            let (mut traveller, legs) = self.stages.take_out(at_ns, packet)?;
+            traveller.arrives_ns = at_ns;
+            if legs.as_slice().is_empty() {
+                return Some(traveller);
+            }
+            let known = self.lost.len();
+            if self.cross(snapshot, at_ns, legs, &traveller.journey, packet) == Entered::There {
+                return Some(traveller);
+            }
+            if self.lost.len() > known {
+                let key = packet.parse().ok().map(|headers| headers.key);
+                self.lost[known..].iter_mut().for_each(|loss| loss.key = key);
+            }
         }
-        let Reverse((_, line)) = self.heads.pop()?;
-        let queue = self.queues.get_mut(&line)?;
-        let traveller = queue.travellers.pop(&mut self.travellers)?;
-        let length = traveller.length as usize;
-        // The queue has as many bytes as its travellers say.
-        queue
-            .bytes
-            .take(&mut self.bytes, &mut packet.space_mut()[..length]);
-        packet.set_length(length);
-        packet.vnet = traveller.vnet;
-        self.used_bytes -= size_of::<Traveller>() as u64 + length as u64;
-        if let Some(next) = queue.travellers.first() {
-            self.heads.push(Reverse((next.arrives_ns, line)));
-        }
-        Some((line, traveller))
     }
+
+    /// What was lost since the last call.
+    pub(crate) fn take_lost(&mut self) -> std::vec::Drain<'_, Loss> {
+        self.lost.drain(..)
+    }
+
+    /// Counters of every link that a packet has entered, by [`LinkId`].
+    pub(crate) fn stats(&self) -> Vec<LinkStats> {
+        let lanes = self.stages.lanes.iter();
+        lanes
+            .map(|lane| lane.as_ref().map_or_else(LinkStats::default, |lane| lane.stats))
+            .collect()
+    }
+
+    /// Enters the next link that is not free, packet by packet where it tells them apart.
+    fn cross(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        mut legs: Legs,
+        journey: &Journey,
+        packet: &mut Packet,
+    ) -> Entered {
+        let next = std::iter::from_fn(|| legs.pop()).find_map(|id| {
+            let link = snapshot.links.get(id.index())?;
+            (!link.is_free() || !self.is_empty(id)).then_some((id, link))
+        });
+        let Some((id, link)) = next else {
+            return Entered::There;
+        };
+        let Self {
+            stages,
+            segment,
+            fragment,
+            lost,
+        } = self;
+        let mut enter = |packet: &mut Packet, journey: &Journey| {
+            stages.pass_link((id, link), now_ns, legs, journey, packet, lost);
+            Ok::<_, Fault>(())
+        };
+        let whole = journey.fragment.is_none() && !packet.vnet.is_gso();
+        if whole || !link.tells_packets_apart() {
+            let _ = enter(packet, journey);
+            return Entered::UnderWay;
+        }
+        let mut one = |packet: &mut Packet| {
+            let wire = Wire {
+                packets: 1,
+                bytes: u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX),
+            };
+            let journey = Journey {
+                fragment: None,
+                wire,
+                ..*journey
+            };
+            enter(packet, &journey)
+        };
+        // It was parsed when it was sent, and edited since in ways that leave it readable.
+        let _ = match journey.fragment {
+            Some(mtu) => segments(packet, segment, |segment| {
+                split::fragments(segment, mtu, fragment, &mut one)
+            }),
+            None => Headers::parse(packet.bytes(), &packet.vnet)
+                .and_then(|headers| partial_segments(packet, &headers, segment, one)),
+        };
+        Entered::UnderWay
+    }
+}
+
+impl Stages {
+    /// NET-12: the whole of a packet passes the cap, whatever it crosses then.
+    fn pass_cap(
+        &mut self,
+        cap: EgressCap,
+        now_ns: u64,
+        legs: Legs,
+        journey: &Journey,
+        packet: &Packet,
+        lost: &mut Vec<Loss>,
+    ) {
+        let room = self.has_room(packet);
+        let busy_until_ns = self.busy_until_ns.entry(cap.meter).or_default();
+        let begins_ns = now_ns.max(*busy_until_ns);
+        let reason = match room {
+            true if begins_ns - now_ns <= CAP_QUEUE_NS => None,
+            true => Some(DropReason::VmEgressCap),
+            false => Some(DropReason::LinkQueueFull),
+        };
+        if let Some(reason) = reason {
+            lost.push(Loss::of(reason, journey));
+            return;
+        }
+        let bits = u64::from(journey.wire.bytes) * 8;
+        let arrives_ns = begins_ns + bits * 1_000_000_000 / cap.bits_per_second.max(1);
+        *busy_until_ns = arrives_ns;
+        self.put(Stage::Cap(cap.meter), arrives_ns, legs, journey, packet);
+    }
+
+    /// One wire packet, or a super-packet that passes whole.
+    fn pass_link(
+        &mut self,
+        (id, link): (LinkId, &Link),
+        now_ns: u64,
+        legs: Legs,
+        journey: &Journey,
+        packet: &mut Packet,
+        lost: &mut Vec<Loss>,
+    ) {
+        if self.lanes.len() <= id.index() {
+            self.lanes.resize_with(id.index() + 1, || None);
+        }
+        let fresh = || Box::new(Lane::new(link.seed));
+        if link.down {
+            let lane = self.lanes[id.index()].get_or_insert_with(fresh);
+            lane.stats.down += u64::from(journey.wire.packets);
+            lost.push(Loss::of(DropReason::LinkDown, journey));
+            return;
+        }
+        let lane = self.lanes[id.index()].get_or_insert_with(fresh);
+        let (fate, copy) = if link.tells_packets_apart() {
+            lane.luck.draw(link)
+        } else {
+            Default::default()
+        };
+        lane.stats.duplicated += u64::from(copy.is_some());
+        for fate in [Some(fate), copy].into_iter().flatten() {
+            let room = self.has_room(packet);
+            let lane = self.lanes[id.index()].get_or_insert_with(fresh);
+            match lane.pass(link, now_ns, journey.wire, fate, packet, room) {
+                Err(reason) => lost.push(Loss::of(reason, journey)),
+                Ok(passage) => {
+                    let flipped = passage.corrupt.and_then(|random| flip(packet, random));
+                    if passage.overtakes {
+                        self.stray(id, passage.arrives_ns, legs, journey, packet);
+                    } else {
+                        self.put(Stage::Link(id), passage.arrives_ns, legs, journey, packet);
+                    }
+                    if let Some((byte, bit)) = flipped {
+                        packet.bytes_mut()[byte] ^= bit;
+                    }
+                }
+            }
+        }
+    }
+
+    fn has_room(&self, packet: &Packet) -> bool {
+        self.used_bytes.saturating_add(size(packet.bytes().len())) <= self.capacity_bytes
+    }
+
+    /// At the end of a queue.
+    fn put(&mut self, stage: Stage, arrives_ns: u64, legs: Legs, journey: &Journey, packet: &Packet) {
+        self.used_bytes += size(packet.bytes().len());
+        self.entered += 1;
+        let queue = self.queues.entry(stage).or_default();
+        if queue.waiting.is_empty() {
+            self.heads.push(Reverse((arrives_ns, stage)));
+        }
+        let waiting = Waiting::new(arrives_ns, legs, journey, packet);
+        queue.waiting.push(&mut self.waiting, &[waiting]);
+        for link in legs.as_slice() {
+            queue.bytes.push(&mut self.bytes, &link.0.to_ne_bytes());
+        }
+        queue.bytes.push(&mut self.bytes, packet.bytes());
+    }
+
+    /// Beside the queue of its link.
+    fn stray(&mut self, link: LinkId, arrives_ns: u64, legs: Legs, journey: &Journey, packet: &Packet) {
+        self.used_bytes += size(packet.bytes().len());
+        let links = legs.as_slice().iter().flat_map(|link| link.0.to_ne_bytes());
+        let bytes = links.chain(packet.bytes().iter().copied()).collect();
+        let waiting = Waiting::new(arrives_ns, legs, journey, packet);
+        self.entered += 1;
+        self.strays
+            .insert((arrives_ns, self.entered), (link, waiting, bytes));
+    }
+
+    /// What comes out of something at this time, its bytes in `packet`, and the links that are before it.
+    fn take_out(&mut self, at_ns: u64, packet: &mut Packet) -> Option<(Traveller, Legs)> {
+        let mut legs = Legs::default();
+        let stray = self.strays.first_entry().filter(|entry| entry.key().0 == at_ns);
+        let (stage, waiting) = if let Some(entry) = stray {
+            let (link, waiting, bytes) = entry.remove();
+            let (links, bytes) = bytes.split_at(waiting.legs as usize * size_of::<LinkId>());
+            for link in links.chunks_exact(size_of::<LinkId>()) {
+                let id = link.try_into().map_or(u32::MAX, u32::from_ne_bytes);
+                legs.push(LinkId(id));
+            }
+            packet.space_mut()[..bytes.len()].copy_from_slice(bytes);
+            (Stage::Link(link), waiting)
+        } else {
+            let Reverse((_, stage)) = self.heads.pop()?;
+            let queue = self.queues.get_mut(&stage)?;
+            let waiting = queue.waiting.pop(&mut self.waiting)?;
+            // The queue has as many bytes as what waits says.
+            for _ in 0..waiting.legs {
+                let mut id = [0; size_of::<LinkId>()];
+                queue.bytes.take(&mut self.bytes, &mut id);
+                legs.push(LinkId(u32::from_ne_bytes(id)));
+            }
+            let length = waiting.length as usize;
+            queue
+                .bytes
+                .take(&mut self.bytes, &mut packet.space_mut()[..length]);
+            if let Some(next) = queue.waiting.first() {
+                self.heads.push(Reverse((next.traveller.arrives_ns, stage)));
+            }
+            (stage, waiting)
+        };
+        packet.set_length(waiting.length as usize);
+        packet.vnet = waiting.vnet;
+        self.used_bytes -= size(waiting.length as usize);
+        if let Stage::Link(id) = stage
+            && let Some(Some(lane)) = self.lanes.get_mut(id.index())
+        {
+            lane.left(waiting.traveller.journey.wire);
+        }
+        Some((waiting.traveller, legs))
+    }
+}
+
+impl Waiting {
+    fn new(arrives_ns: u64, legs: Legs, journey: &Journey, packet: &Packet) -> Self {
+        Self {
+            traveller: Traveller {
+                arrives_ns,
+                journey: *journey,
+            },
+            vnet: packet.vnet,
+            legs: legs.as_slice().len() as u32,
+            length: u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Loss {
+    fn of(reason: DropReason, journey: &Journey) -> Self {
+        Self {
+            reason,
+            from: journey.from,
+            wire: journey.wire,
+            key: None,
+        }
+    }
+}
+
+/// Memory that a packet takes while it waits.
+fn size(length: usize) -> u64 {
+    (size_of::<Waiting>() + length) as u64
+}
+
+/// Changes one bit behind the IP header, so that the packet finds its receiver, whose checksum finds the bit. Returns the
+/// byte and the bit in it; None: there is nothing behind the header.
+fn flip(packet: &mut Packet, random: u64) -> Option<(usize, u8)> {
+    let headers = packet.parse().ok()?;
+    finish_checksum(packet, &headers);
+    let begin = usize::from(headers.transport_offset);
+    let bits = (packet.bytes().len().checked_sub(begin)? * 8) as u64;
+    let at = (random % bits.max(1)) as usize;
+    let (byte, bit) = (begin + at / 8, 1 << (at % 8));
+    *packet.bytes_mut().get_mut(byte)? ^= bit;
+    Some((byte, bit))
 }

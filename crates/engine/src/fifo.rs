@@ -68,12 +68,6 @@ impl<T: Copy> Fifo<T> {
     pub(crate) fn first(&self) -> Option<&T> {
         (self.length > 0).then(|| &self.blocks[0][self.head])
     }
-
-    pub(crate) fn last(&self) -> Option<&T> {
-        let block = self.blocks.back()?;
-        let end = (self.head + self.length).checked_sub(1)?;
-        block.get(end % block.len())
-    }
 }
 
 impl<T> Default for Fifo<T> {
@@ -138,7 +132,6 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(ours.first(), theirs.front());
-                prop_assert_eq!(ours.last(), theirs.back());
                 prop_assert_eq!(ours.is_empty(), theirs.is_empty());
                 // No more than the queue needs, wherever in its block it begins.
                 prop_assert!(ours.blocks.len() <= theirs.len().div_ceil(7) + 1);

@@ -5,9 +5,10 @@
 use packet::FlowKey;
 
 use crate::fib::{NextHop, RouteId};
+use crate::link::{self, Legs};
 use crate::reason::DropReason;
 use crate::route::{Hop, inside};
-use crate::snapshot::{Connection, ConnectionId, Far, FibId, GatewayId, PeeringId, PortId, Snapshot};
+use crate::snapshot::{Connection, ConnectionId, Far, FibId, GatewayId, LinkId, PeeringId, PortId, Snapshot};
 
 /// More gateways in a row than any sensible lab has: beyond that, routes lead in a circle.
 const MOST_GATEWAYS: usize = 8;
@@ -22,6 +23,8 @@ pub struct Gateways {
     pub over: Option<PeeringId>,
     /// The connection crossed last.
     pub connection: Option<ConnectionId>,
+    /// Of the connections crossed, in order.
+    links: Legs,
     /// The smallest MTU of the connections crossed, in bytes (NET-03), and the gateway before it.
     narrowest: Option<(u16, GatewayId)>,
 }
@@ -43,6 +46,7 @@ impl Default for Gateways {
             count: 0,
             over: None,
             connection: None,
+            links: Legs::default(),
             narrowest: None,
         }
     }
@@ -67,10 +71,19 @@ impl Gateways {
         Ok(())
     }
 
-    fn cross(&mut self, id: ConnectionId, connection: &Connection, gateway: GatewayId) {
+    /// The links of the connections crossed.
+    pub(crate) fn links(&self) -> &Legs {
+        &self.links
+    }
+
+    /// Over a connection whose `link` this is, from or to `gateway`.
+    fn cross(&mut self, snapshot: &Snapshot, id: ConnectionId, link: LinkId, gateway: GatewayId) {
         self.connection = Some(id);
-        if self.narrowest.is_none_or(|(mtu, _)| connection.mtu < mtu) {
-            self.narrowest = Some((connection.mtu, gateway));
+        self.links.push(link);
+        let connection = &snapshot.connections[id.index()];
+        let mtu = connection.mtu.min(link::mtu(snapshot, link));
+        if self.narrowest.is_none_or(|(narrowest, _)| mtu < narrowest) {
+            self.narrowest = Some((mtu, gateway));
         }
     }
 
@@ -119,17 +132,26 @@ pub fn from_site(
 ) -> Result<Hop, DropReason> {
     let connection = &snapshot.connections[from.index()];
     let mut gateways = Gateways::default();
-    gateways.cross(from, connection, connection.gateway);
     if !selected(connection, key.destination, key.source) {
         return Err(DropReason::NoRoute);
     }
     let gateway = match connection.far {
         Far::Circuit(fib) => match circuit(snapshot, fib, key)? {
-            NextHop::Gateway(gateway, _) => gateway,
-            NextHop::Connection(other) => return to_site(snapshot, other, gateways),
+            NextHop::Gateway(gateway, _) => {
+                attach(snapshot, from, fib, gateway, &mut gateways);
+                gateway
+            }
+            NextHop::Connection(other) => {
+                // From site to site: no gateway is on the way.
+                gateways.connection = Some(from);
+                return to_site(snapshot, other, gateways);
+            }
             _ => return Err(DropReason::NoRoute),
         },
-        Far::Site | Far::Gateway(_) => connection.gateway,
+        Far::Site | Far::Gateway(_) => {
+            gateways.cross(snapshot, from, connection.back, connection.gateway);
+            connection.gateway
+        }
     };
     walk(snapshot, gateway, gateways, key, &mut told)
 }
@@ -187,7 +209,9 @@ fn leave(
     told: &mut impl FnMut(Passed),
 ) -> Result<Hop, DropReason> {
     let connection = &snapshot.connections[id.index()];
-    gateways.cross(id, connection, at);
+    let out = at == connection.gateway;
+    let link = if out { connection.out } else { connection.back };
+    gateways.cross(snapshot, id, link, at);
     if !selected(connection, key.source, key.destination) {
         return Err(DropReason::NoRoute);
     }
@@ -196,7 +220,10 @@ fn leave(
         Far::Gateway(far) if at == connection.gateway => walk(snapshot, far, gateways, key, told),
         Far::Gateway(_) => walk(snapshot, connection.gateway, gateways, key, told),
         Far::Circuit(fib) => match circuit(snapshot, fib, key)? {
-            NextHop::Gateway(far, _) => walk(snapshot, far, gateways, key, told),
+            NextHop::Gateway(far, _) => {
+                attach(snapshot, id, fib, far, &mut gateways);
+                walk(snapshot, far, gateways, key, told)
+            }
             NextHop::Connection(other) => to_site(snapshot, other, gateways),
             _ => Err(DropReason::NoRoute),
         },
@@ -249,6 +276,25 @@ fn own(
     }
     let hop = (gateway.port).map(|port| gateways.applied_to(Hop::beyond(port), snapshot));
     Some(hop.ok_or(DropReason::NoDestination))
+}
+
+/// From a circuit to a gateway on it, over the gateway's own connection; `from` is the one that led to the circuit.
+fn attach(snapshot: &Snapshot, from: ConnectionId, circuit: FibId, to: GatewayId, gateways: &mut Gateways) {
+    let own = |it: &&Connection| it.gateway == to && it.far == Far::Circuit(circuit);
+    let from = &snapshot.connections[from.index()];
+    // Its own, where the site behind the circuit is told by it.
+    let connections = std::iter::once(from).chain(&snapshot.connections);
+    let id = |it: &Connection| {
+        snapshot
+            .connections
+            .iter()
+            .position(|other| std::ptr::eq(other, it))
+    };
+    if let Some(found) = connections.into_iter().find(own)
+        && let Some(id) = id(found).and_then(|id| u32::try_from(id).ok())
+    {
+        gateways.cross(snapshot, ConnectionId(id), found.back, to);
+    }
 }
 
 fn to_site(snapshot: &Snapshot, id: ConnectionId, gateways: Gateways) -> Result<Hop, DropReason> {

@@ -1,67 +1,136 @@
-//! Step 10: the simulated backbone between two VNets, and the egress that a VM's size allows.
-//! Reads: the peering crossed, the sender's cap, the time. Writes: how long each cap is busy.
-//! Ends with: `VmEgressCap`.
+//! Step 10: the simulated backbone, and the egress that a VM's size allows.
+//! Reads: the links that the hop crosses, the sender's cap. Writes: nothing; [`crate::backbone`] does what they say.
+//! Ends with: nothing.
 
+mod codel;
+mod jitter;
+pub(crate) mod lane;
+mod luck;
+mod serializer;
 pub(crate) mod settings;
 
-use packet::Headers;
-
-use crate::backbone::{Backbone, Line};
-use crate::reason::DropReason;
+use crate::backbone::Backbone;
 use crate::route::Hop;
-use crate::snapshot::{NicId, PeeringId, Snapshot};
+use crate::snapshot::{EgressCap, LinkId, NicId, PeeringId, Snapshot};
 
-/// What waits at a VM's cap at most, by how long it would wait: about what a host's queue takes before it drops.
-const CAP_QUEUE_NS: u64 = 20_000_000;
+/// Two peerings, and for each gateway that a packet can pass the connections by which it comes and goes.
+const MOST_LEGS: usize = 20;
 
-/// When and on which line a packet arrives. None: it is there at once.
-pub(crate) type Way = Option<(Line, u64)>;
+/// The links a packet crosses, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Legs {
+    ids: [LinkId; MOST_LEGS],
+    first: u8,
+    end: u8,
+}
 
-/// Sends a packet on its way: past the cap of its sender's VM (NET-12), which the whole of it has to pass, and over the
-/// distance of the peering it crosses (PEER-39).
-///
-/// # Errors
-/// `VmEgressCap`: the VM has sent too much already.
-pub(crate) fn pass(
-    backbone: &mut Backbone,
-    snapshot: &Snapshot,
-    now_ns: u64,
-    from: Option<NicId>,
-    hop: &Hop,
-    headers: &Headers,
-) -> Result<Way, DropReason> {
-    let mut line = Line::default();
-    let mut arrives_ns = now_ns;
-    if let Some(cap) = from
-        .and_then(|nic| snapshot.nics.get(nic.index()))
-        .and_then(|nic| nic.egress_cap)
-    {
-        let busy_ns = backbone.busy_until_mut(cap.meter);
-        let begins_ns = now_ns.max(*busy_ns);
-        if begins_ns - now_ns > CAP_QUEUE_NS {
-            return Err(DropReason::VmEgressCap);
+/// What a packet passes between its sender's port and its receiver's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub(crate) cap: Option<EgressCap>,
+    pub(crate) legs: Legs,
+}
+
+impl Default for Legs {
+    fn default() -> Self {
+        Self {
+            ids: [LinkId(u32::MAX); MOST_LEGS],
+            first: 0,
+            end: 0,
         }
-        let takes_ns = u64::from(headers.wire_bytes) * 8 * 1_000_000_000 / cap.bits_per_second.max(1);
-        arrives_ns = begins_ns + takes_ns;
-        *busy_ns = arrives_ns;
-        line.cap = Some(cap.meter);
     }
-    if let Some((peering, latency_ns)) = distance(snapshot, hop.peering) {
-        arrives_ns += latency_ns;
-        line.peering = Some(peering);
+}
+
+impl Legs {
+    /// One more at the end; what is beyond the longest way, which no packet takes, is left out.
+    pub(crate) fn push(&mut self, link: LinkId) {
+        if let Some(free) = self.ids.get_mut(usize::from(self.end)) {
+            *free = link;
+            self.end += 1;
+        }
     }
-    Ok((line != Line::default()).then_some((line, arrives_ns)))
+
+    /// Takes the first one out.
+    pub(crate) fn pop(&mut self) -> Option<LinkId> {
+        let link = *self.as_slice().first()?;
+        self.first += 1;
+        Some(link)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[LinkId] {
+        &self.ids[usize::from(self.first)..usize::from(self.end)]
+    }
+}
+
+/// The way of a packet, past the cap of its sender's VM (NET-12) and over the links of what it crosses (PEER-39). None:
+/// it is there at once.
+pub(crate) fn way(backbone: &Backbone, snapshot: &Snapshot, from: Option<NicId>, hop: &Hop) -> Option<Way> {
+    let nic = from.and_then(|nic| snapshot.nics.get(nic.index()));
+    let cap = nic.and_then(|nic| nic.egress_cap);
+    let legs = hop.legs(snapshot);
+    let free = legs
+        .as_slice()
+        .iter()
+        .all(|&link| is_clear(backbone, snapshot, link));
+    (cap.is_some() || !free).then_some(Way { cap, legs })
 }
 
 /// Whether packets of a NIC over a peering are there at once, so that a burst may go unlooked.
-pub(crate) fn is_immediate(snapshot: &Snapshot, from: NicId, peering: Option<PeeringId>) -> bool {
+pub(crate) fn is_immediate(
+    backbone: &Backbone,
+    snapshot: &Snapshot,
+    from: NicId,
+    peering: Option<PeeringId>,
+) -> bool {
     let cap = snapshot.nics.get(from.index()).and_then(|nic| nic.egress_cap);
-    cap.is_none() && distance(snapshot, peering).is_none()
+    cap.is_none() && of_peering(snapshot, peering).is_none_or(|link| is_clear(backbone, snapshot, link))
 }
 
-fn distance(snapshot: &Snapshot, peering: Option<PeeringId>) -> Option<(PeeringId, u64)> {
-    let peering = peering?;
-    let link = snapshot.peerings.get(peering.index())?.link;
-    let latency_ns = snapshot.links.get(link.index())?.latency_ns;
-    (latency_ns > 0).then_some((peering, latency_ns))
+/// The largest packet that all links of peerings on the way take; those of connections are the gateways' affair.
+pub(crate) fn narrowest(snapshot: &Snapshot, hop: &Hop) -> u16 {
+    let peerings = [hop.gateways.over, hop.peering];
+    let links = peerings.map(|peering| of_peering(snapshot, peering));
+    let mtus = links.into_iter().flatten().map(|link| mtu(snapshot, link));
+    mtus.min().unwrap_or(u16::MAX)
+}
+
+pub(crate) fn mtu(snapshot: &Snapshot, link: LinkId) -> u16 {
+    snapshot.links.get(link.index()).map_or(u16::MAX, |link| link.mtu)
+}
+
+impl Hop {
+    /// The links crossed, first to last.
+    pub(crate) fn legs(&self, snapshot: &Snapshot) -> Legs {
+        let mut legs = Legs::default();
+        let before = of_peering(snapshot, self.gateways.over);
+        let between = self.gateways.links().as_slice().iter().copied();
+        let after = of_peering(snapshot, self.peering);
+        before
+            .into_iter()
+            .chain(between)
+            .chain(after)
+            .for_each(|link| legs.push(link));
+        legs
+    }
+
+    /// Links that let nothing pass, as [`Snapshot::links`] has them now: the first one on the way.
+    #[must_use]
+    pub fn stopped_by(&self, snapshot: &Snapshot) -> Option<LinkId> {
+        let legs = self.legs(snapshot);
+        let stops = |id: &&LinkId| {
+            let link = snapshot.links.get(id.index());
+            link.is_some_and(|link| link.down || link.loses_all())
+        };
+        legs.as_slice().iter().find(stops).copied()
+    }
+}
+
+fn of_peering(snapshot: &Snapshot, peering: Option<PeeringId>) -> Option<LinkId> {
+    Some(snapshot.peerings.get(peering?.index())?.link)
+}
+
+/// It does nothing, and nothing that came while it did waits on it.
+fn is_clear(backbone: &Backbone, snapshot: &Snapshot, link: LinkId) -> bool {
+    let free = snapshot.links.get(link.index()).is_none_or(|link| link.is_free());
+    free && backbone.is_empty(link)
 }

@@ -46,7 +46,7 @@ pub(crate) struct Path {
     /// The fabric cuts it into fragments of this size.
     pub(crate) fragment: Option<u16>,
     /// How it gets there, if not at once.
-    pub(crate) way: Way,
+    pub(crate) way: Option<Way>,
 }
 
 /// All steps from classify to transmit.
@@ -86,8 +86,7 @@ pub(crate) fn forward(state: &mut State, arrival: &Arrival<'_>, packet: &mut Pac
             .begin(port, headers, identification, fate.map(|(hop, _)| hop), now_ns);
     }
     let (hop, fragment) = fate?;
-    let way = link::pass(&mut state.backbone, snapshot, now_ns, from, &hop, headers);
-    let way = way.map_err(|reason| Lost { reason, nic: from })?;
+    let way = link::way(&state.backbone, snapshot, from, &hop);
     Ok(Path {
         from,
         hop,
@@ -284,7 +283,7 @@ fn cached(state: &mut State, snapshot: &Snapshot, own: Slot, headers: &Headers) 
     let seen = Seen::of(headers);
     state.flows.sent(own, seen);
     state.flows.received(record, seen);
-    if link::is_immediate(snapshot, decision.from, decision.peering) {
+    if link::is_immediate(&state.backbone, snapshot, decision.from, decision.peering) {
         state.flows.renew(own, record);
     }
     Some(Hop {
@@ -374,7 +373,7 @@ fn remember(
                 peering: ends.hop.peering,
             },
         );
-        if link::is_immediate(snapshot, from, ends.hop.peering) {
+        if link::is_immediate(&state.backbone, snapshot, from, ends.hop.peering) {
             flows.renew(own, record);
         }
     }

@@ -6,6 +6,7 @@
 use packet::{FlowKey, Headers, Packet, Protocol, Side, edit};
 
 use crate::errors::{Errors, Report};
+use crate::link;
 use crate::pipeline::Arrival;
 use crate::reason::DropReason;
 use crate::route::{Hop, PATH_MTU};
@@ -69,8 +70,12 @@ pub(crate) fn rewrite(
     if !hop.gateways.is_empty() {
         outlive(errors, arrival, packet, hop)?;
     }
-    let fragment = if headers.largest_wire_packet > u32::from(hop.mtu.min(arrival.snapshot.least_mtu())) {
-        fit(errors, arrival, packet, from, hop)?
+    let narrow = link::narrowest(arrival.snapshot, hop);
+    let mtu = hop.mtu.min(narrow);
+    let fragment = if headers.largest_wire_packet > u32::from(mtu.min(arrival.snapshot.least_mtu())) {
+        // The narrower of the two says so.
+        let teller = hop.narrowed_by.filter(|_| hop.mtu <= narrow);
+        fit(errors, arrival, packet, from, (mtu, teller))?
     } else {
         None
     };
@@ -124,24 +129,24 @@ fn fit(
     arrival: &Arrival<'_>,
     packet: &Packet,
     from: Option<NicId>,
-    hop: &Hop,
+    (path_mtu, teller): (u16, Option<u128>),
 ) -> Result<Option<u16>, DropReason> {
     let Arrival {
         snapshot, headers, ..
     } = *arrival;
     if headers.dont_fragment {
-        if headers.largest_wire_packet <= u32::from(hop.mtu) {
+        if headers.largest_wire_packet <= u32::from(path_mtu) {
             return Ok(None);
         }
         // The Internet, which has no router, hears it from the address it wrote to.
         let own = || from.and_then(|nic| snapshot.router_of(nic, headers.ipv6));
-        let teller = hop.narrowed_by.or_else(own).unwrap_or(headers.key.destination);
-        errors.report(arrival, packet, teller, Report::TooBig { mtu: hop.mtu });
+        let teller = teller.or_else(own).unwrap_or(headers.key.destination);
+        errors.report(arrival, packet, teller, Report::TooBig { mtu: path_mtu });
         return Err(DropReason::TooBig);
     }
     let tcp_super_packet = packet.vnet.is_gso() && headers.protocol == Protocol::TCP;
     let fabric = snapshot.fabric_mtu.filter(|_| !tcp_super_packet);
-    let mtu = fabric.unwrap_or(u16::MAX).min(hop.mtu);
+    let mtu = fabric.unwrap_or(u16::MAX).min(path_mtu);
     Ok((headers.largest_wire_packet > u32::from(mtu)).then_some(mtu))
 }
 

@@ -15,6 +15,8 @@ pub struct Stats {
     pub nics: Vec<NicStats>,
     /// By [`PeeringId`]: what crossed it, from its local VNet to the remote one.
     pub peerings: Vec<PeeringStats>,
+    /// By [`crate::snapshot::LinkId`]; as far as packets have come.
+    pub links: Vec<LinkStats>,
     /// Only what is not zero.
     pub drops: Vec<DropCount>,
     /// The latest, oldest first; at most a few thousand.
@@ -39,6 +41,30 @@ pub struct NicStats {
 pub struct PeeringStats {
     pub packets: u64,
     pub bytes: u64,
+}
+
+/// One direction of a link. What has entered it and its copies have come out, were lost, found no place, or wait:
+/// entered + duplicated = packets + lost + queue_full + waiting_packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkStats {
+    /// What came out at the far end.
+    pub packets: u64,
+    pub bytes: u64,
+    /// By chance.
+    pub lost: u64,
+    pub duplicated: u64,
+    /// Came out before one that had entered earlier.
+    pub reordered: u64,
+    pub corrupted: u64,
+    /// Told of congestion (ECN) instead of dropped.
+    pub marked: u64,
+    /// No room in the queue or, for its management, no more patience.
+    pub queue_full: u64,
+    /// Came while the link was down.
+    pub down: u64,
+    /// Have entered and not come out.
+    pub waiting_packets: u64,
+    pub waiting_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,16 @@
 //! One thread's packet path over bursts: parses a whole burst, asks for the memory of its flows, then decides packet
 //! by packet; and what the thread counts.
 
-use packet::{Burst, Fault, Fragment, Headers, split};
+use packet::{Burst, Fault, FlowKey, Fragment, Headers, Packet, split};
 
-use crate::backbone::{Backbone, Full};
+use crate::backbone::{Backbone, Entered, Journey};
 use crate::errors::Errors;
 use crate::flow::{Flows, Seen, Slot};
 use crate::flow_log::FlowEvent;
 use crate::fragment::Fragments;
-use crate::pipeline::{self, Arrival, State};
+use crate::link::Way;
+use crate::link::lane::Wire;
+use crate::pipeline::{self, Arrival, Path, State};
 use crate::reason::DropReason;
 use crate::snapshot::{NicId, PeeringId, PortId, Snapshot};
 use crate::stats::{Counters, Flow, Lost, Stats};
@@ -195,41 +197,49 @@ impl Worker {
 
     /// Fills `burst` with packets that were under way and have arrived by now, as [`Worker::process`] would leave them.
     /// [`Worker::delivered`] says when they were written.
-    pub fn arrive(&mut self, now_ns: u64, burst: &mut Burst, verdicts: &mut Vec<Verdict>) {
+    pub fn arrive(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        burst: &mut Burst,
+        verdicts: &mut Vec<Verdict>,
+    ) {
         burst.clear();
         verdicts.clear();
         self.read.clear();
         self.due_ns.clear();
         self.told.clear();
         while let Some(packet) = burst.vacant_mut() {
-            let Some((line, traveller)) = self.state.backbone.arrive(now_ns, packet) else {
+            let Some(traveller) = self.state.backbone.arrive(snapshot, now_ns, packet) else {
                 break;
             };
-            if let (true, Some(link)) = (self.telling, line.peering) {
+            let Journey {
+                port,
+                nic,
+                fragment,
+                peering,
+                wire,
+                ..
+            } = traveller.journey;
+            if let (true, Some(link)) = (self.telling, peering) {
                 let packet = verdicts.len();
                 self.told.push(Told::Left { packet, link });
             }
             let mut headers = packet.parse();
             if let Ok(headers) = &mut headers {
-                if let Some(mtu) = traveller.fragment {
-                    (headers.wire_packets, headers.wire_bytes) = split::wire(packet, headers, mtu);
-                }
-                self.counters
-                    .forwarded(None, traveller.nic, headers.wire_packets, headers.wire_bytes);
+                (headers.wire_packets, headers.wire_bytes) = (wire.packets, wire.bytes);
             }
+            self.counters.forwarded(None, nic, wire.packets, wire.bytes);
             self.read.push(Read {
                 headers,
                 hash: 0,
                 slot: Slot::NONE,
             });
-            verdicts.push(Verdict::Forward {
-                port: traveller.port,
-                nic: traveller.nic,
-                fragment: traveller.fragment,
-            });
+            verdicts.push(Verdict::Forward { port, nic, fragment });
             self.due_ns.push(traveller.arrives_ns);
             burst.length += 1;
         }
+        self.count_losses(None, now_ns);
         self.verdicts.clone_from(verdicts);
     }
 
@@ -252,6 +262,7 @@ impl Worker {
         Stats {
             flows: self.state.flows.used(),
             flow_capacity: self.flow_capacity,
+            links: self.state.backbone.stats(),
             ..self.counters.copy()
         }
     }
@@ -360,23 +371,22 @@ impl Worker {
                 if self.telling {
                     self.entered(index, hop.peering, path.fragment);
                 }
-                if let Some((line, arrives_ns)) = path.way {
-                    let end = (hop.port, hop.to, path.fragment);
-                    if let Err(Full) = self.state.backbone.depart(line, arrives_ns, end, packet) {
-                        let lost = Lost {
-                            reason: DropReason::LinkQueueFull,
-                            nic: path.from,
-                        };
-                        self.counters.dropped(lost, Some(key), packets, bytes, now_ns);
-                        self.tell_loss(index, lost.nic);
-                        return Verdict::Drop(lost.reason);
+                let wire = Wire { packets, bytes };
+                if let Some(way) = path.way {
+                    let (entered, lost) = self.depart(snapshot, now_ns, (way, wire), &path, key, packet);
+                    let (packets, bytes) =
+                        (packets - lost.packets.min(packets), bytes - lost.bytes.min(bytes));
+                    if let Some(reason) = entered {
+                        self.tell_loss(index, path.from);
+                        return Verdict::Drop(reason);
                     }
+                    for peering in hop.metered(path.from.is_some()) {
+                        self.counters.crossed(peering, packets, bytes);
+                    }
+                    return Verdict::UnderWay;
                 }
                 for peering in hop.metered(path.from.is_some()) {
                     self.counters.crossed(peering, packets, bytes);
-                }
-                if path.way.is_some() {
-                    return Verdict::UnderWay;
                 }
                 self.counters.forwarded(None, hop.to, packets, bytes);
                 Verdict::Forward {
@@ -392,6 +402,50 @@ impl Worker {
                 Verdict::Drop(lost.reason)
             }
         }
+    }
+
+    /// Sends a packet on its way, and counts what of it is lost at once. Returns why, if that is all of it, and how much.
+    fn depart(
+        &mut self,
+        snapshot: &Snapshot,
+        now_ns: u64,
+        (way, wire): (Way, Wire),
+        path: &Path,
+        key: FlowKey,
+        packet: &mut Packet,
+    ) -> (Option<DropReason>, Wire) {
+        let journey = Journey {
+            from: path.from,
+            port: path.hop.port,
+            nic: path.hop.to,
+            fragment: path.fragment,
+            peering: path.hop.peering,
+            wire,
+        };
+        let backbone = &mut self.state.backbone;
+        let entered = backbone.depart(snapshot, now_ns, way, &journey, packet);
+        let (reason, lost) = self.count_losses(Some(key), now_ns);
+        (reason.filter(|_| entered == Entered::Lost), lost)
+    }
+
+    /// Counts what was lost under way; `key` is that of packets which have just been sent. Returns the first reason, and how
+    /// much was lost.
+    fn count_losses(&mut self, key: Option<FlowKey>, now_ns: u64) -> (Option<DropReason>, Wire) {
+        let mut reason = None;
+        let mut all = Wire { packets: 0, bytes: 0 };
+        for loss in self.state.backbone.take_lost() {
+            let lost = Lost {
+                reason: loss.reason,
+                nic: loss.from,
+            };
+            let Wire { packets, bytes } = loss.wire;
+            self.counters
+                .dropped(lost, loss.key.or(key), packets, bytes, now_ns);
+            reason = reason.or(Some(loss.reason));
+            all.packets += packets;
+            all.bytes += bytes;
+        }
+        (reason, all)
     }
 
     fn entered(&mut self, packet: usize, link: Option<PeeringId>, fragment: Option<u16>) {

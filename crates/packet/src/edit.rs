@@ -158,6 +158,31 @@ pub fn decrement_ttl(packet: &mut Packet, headers: &Headers) -> bool {
     }
 }
 
+/// Says that the packet met congestion (RFC 3168), if its sender allows it to be told so; false: it does not.
+pub fn mark_congestion(packet: &mut Packet) -> bool {
+    const EXPERIENCED: u8 = 3;
+    let bytes = packet.bytes_mut();
+    let Some(&[first, second]) = bytes.first_chunk() else {
+        return false;
+    };
+    if first >> 4 == 6 {
+        // Two bits of the traffic class, which lies across the first bytes.
+        let capable = second >> 4 & EXPERIENCED != 0;
+        bytes[1] |= if capable { EXPERIENCED << 4 } else { 0 };
+        return capable;
+    }
+    let capable = first >> 4 == 4 && bytes.len() > IPV4_CHECKSUM + 1 && second & EXPERIENCED != 0;
+    if capable {
+        let before = u16::from_be_bytes([first, second]);
+        bytes[1] |= EXPERIENCED;
+        let after = u16::from_be_bytes([first, bytes[1]]);
+        let checksum = u16::from_be_bytes([bytes[IPV4_CHECKSUM], bytes[IPV4_CHECKSUM + 1]]);
+        let checksum = update(checksum, change16(before, after)).to_be_bytes();
+        bytes[IPV4_CHECKSUM..IPV4_CHECKSUM + 2].copy_from_slice(&checksum);
+    }
+    capable
+}
+
 /// Where the value of the MSS option lies in a TCP header (RFC 9293 3.2).
 fn mss_offset(tcp: &[u8]) -> Option<usize> {
     const FIXED: usize = 20;

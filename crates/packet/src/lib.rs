@@ -6,6 +6,7 @@ pub mod edit;
 pub mod key;
 pub mod parse;
 pub mod prefix;
+pub mod segments;
 pub mod split;
 pub mod vnet_header;
 

@@ -1,6 +1,5 @@
 //! TUN, plain, memory and null ports; GSO and coalescing.
 
-pub mod gso;
 pub mod memory;
 pub mod offloads;
 pub mod plain;
@@ -8,5 +7,6 @@ pub mod queue;
 pub mod tun;
 
 pub use offloads::Offloads;
+pub use packet::segments as gso;
 pub use queue::{Queue, WriteError};
 pub use tun::Device;

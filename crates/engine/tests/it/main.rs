@@ -15,6 +15,8 @@ mod fragment_model;
 mod fragments;
 mod hostile;
 mod index;
+mod link_statistics;
+mod links;
 mod shadow;
 mod state;
 mod support;

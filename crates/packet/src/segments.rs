@@ -1,7 +1,10 @@
 //! Software segmentation: what a network card would do with a super-packet or a partial checksum.
 
-use packet::checksum::{self, change16, update_partial};
-use packet::{Fault, Headers, Packet, Protocol, VnetHeader};
+use crate::buffer::Packet;
+use crate::checksum::{self, change16, update_partial};
+use crate::key::Protocol;
+use crate::parse::{Fault, Headers};
+use crate::vnet_header::VnetHeader;
 
 const TCP_FIN: u8 = 0x01;
 const TCP_PSH: u8 = 0x08;
@@ -15,17 +18,59 @@ const TCP_CWR: u8 = 0x80;
 pub fn segments<E: From<Fault>>(
     packet: &Packet,
     scratch: &mut Packet,
-    mut emit: impl FnMut(&mut Packet) -> Result<(), E>,
+    emit: impl FnMut(&mut Packet) -> Result<(), E>,
 ) -> Result<(), E> {
     let headers = Headers::parse(packet.bytes(), &packet.vnet)?;
+    cut(packet, &headers, true, scratch, emit)
+}
+
+/// As [`segments`], but a partial checksum stays one, of each segment: whoever takes the segments on finishes it.
+/// `headers` are the packet's own.
+///
+/// # Errors
+/// The first error of `emit`.
+pub fn partial_segments<E>(
+    packet: &Packet,
+    headers: &Headers,
+    scratch: &mut Packet,
+    emit: impl FnMut(&mut Packet) -> Result<(), E>,
+) -> Result<(), E> {
+    cut(packet, headers, !packet.vnet.needs_checksum(), scratch, emit)
+}
+
+/// Finishes a partial checksum of a packet that is no super-packet. `headers` are its own.
+pub fn finish_checksum(packet: &mut Packet, headers: &Headers) {
+    if packet.vnet.needs_checksum() {
+        packet.vnet = VnetHeader::default();
+        complete_checksum(packet.bytes_mut(), headers);
+    }
+}
+
+fn cut<E>(
+    packet: &Packet,
+    headers: &Headers,
+    finish: bool,
+    scratch: &mut Packet,
+    mut emit: impl FnMut(&mut Packet) -> Result<(), E>,
+) -> Result<(), E> {
     let bytes = &packet.bytes()[..headers.length as usize];
     if !packet.vnet.is_gso() {
-        scratch.copy_from(bytes, VnetHeader::default());
-        if packet.vnet.needs_checksum() {
-            complete_checksum(scratch.bytes_mut(), &headers);
+        scratch.copy_from(bytes, packet.vnet);
+        if finish {
+            finish_checksum(scratch, headers);
         }
         return emit(scratch);
     }
+    let vnet = if finish {
+        VnetHeader::default()
+    } else {
+        VnetHeader {
+            gso_type: VnetHeader::GSO_NONE,
+            gso_size: 0,
+            header_length: 0,
+            ..packet.vnet
+        }
+    };
     let transport = usize::from(headers.transport_offset);
     let transport_header = match headers.protocol {
         Protocol::TCP => usize::from(bytes[transport + 12] >> 4) * 4,
@@ -35,11 +80,11 @@ pub fn segments<E: From<Fault>>(
     let last = headers.wire_packets - 1;
     for (index, part) in (0..=last).zip(payload.chunks(usize::from(packet.vnet.gso_size))) {
         scratch.set_length(header.len() + part.len());
-        scratch.vnet = VnetHeader::default();
+        scratch.vnet = vnet;
         let segment = scratch.bytes_mut();
         segment[..header.len()].copy_from_slice(header);
         segment[header.len()..].copy_from_slice(part);
-        number_ip(segment, &headers, index);
+        number_ip(segment, headers, index);
         match headers.protocol {
             Protocol::TCP => {
                 let offset = index * u32::from(packet.vnet.gso_size);
@@ -47,8 +92,10 @@ pub fn segments<E: From<Fault>>(
             }
             _ => write16(segment, transport + 4, (8 + part.len()) as u16),
         }
-        shorten_pseudo_header(segment, &headers, bytes.len());
-        complete_checksum(segment, &headers);
+        shorten_pseudo_header(segment, headers, bytes.len());
+        if finish {
+            complete_checksum(segment, headers);
+        }
         emit(scratch)?;
     }
     Ok(())
