@@ -83,6 +83,14 @@ struct Waiting {
     length: u32,
 }
 
+/// A packet that overtakes, with the links after this one and its bytes.
+#[derive(Debug)]
+struct Stray {
+    link: LinkId,
+    waiting: Waiting,
+    bytes: Box<[u8]>,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Fifo<Waiting>,
@@ -104,7 +112,7 @@ struct Stages {
     /// The head of every queue that has one.
     heads: BinaryHeap<Reverse<(u64, Stage)>>,
     /// What overtakes, by when it arrives and the order in which it came.
-    strays: BTreeMap<(u64, u64), (LinkId, Waiting, Box<[u8]>)>,
+    strays: BTreeMap<(u64, u64), Stray>,
     /// How many packets have entered anything.
     entered: u64,
     /// By [`LinkId`]; None: no packet has entered it.
@@ -375,7 +383,7 @@ impl Stages {
         let waiting = Waiting::new(arrives_ns, legs, journey, packet);
         self.entered += 1;
         self.strays
-            .insert((arrives_ns, self.entered), (link, waiting, bytes));
+            .insert((arrives_ns, self.entered), Stray { link, waiting, bytes });
     }
 
     /// What comes out of something at this time, its bytes in `packet`, and the links that are before it.
@@ -383,7 +391,7 @@ impl Stages {
         let mut legs = Legs::default();
         let stray = self.strays.first_entry().filter(|entry| entry.key().0 == at_ns);
         let (stage, waiting) = if let Some(entry) = stray {
-            let (link, waiting, bytes) = entry.remove();
+            let Stray { link, waiting, bytes } = entry.remove();
             let (links, bytes) = bytes.split_at(waiting.legs as usize * size_of::<LinkId>());
             for link in links.chunks_exact(size_of::<LinkId>()) {
                 let id = link.try_into().map_or(u32::MAX, u32::from_ne_bytes);

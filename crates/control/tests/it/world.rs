@@ -88,8 +88,12 @@ impl<'a> World<'a> {
         );
         if self.verdicts[0] == Verdict::UnderWay {
             self.now_ns = self.worker.next_arrival_ns().unwrap();
-            self.worker
-                .arrive(snapshot, self.now_ns, &mut self.burst, &mut self.verdicts);
+            self.worker.arrive(
+                &self.compiled.snapshot,
+                self.now_ns,
+                &mut self.burst,
+                &mut self.verdicts,
+            );
         }
         match self.verdicts[0] {
             Verdict::Forward { nic, port, .. } => {
