@@ -82,16 +82,24 @@ impl Filter {
 
     /// Whether a packet, from its IP header on, is one of those.
     pub(crate) fn matches(&self, packet: &[u8]) -> bool {
-        Seen::of(packet).is_some_and(|seen| self.root.holds(&seen))
+        self.root.holds(Seen::of(packet).as_ref())
     }
 }
 
 impl Expression {
-    fn holds(&self, seen: &Seen) -> bool {
+    /// Of what has no IP header nothing holds but a `not`.
+    fn holds(&self, seen: Option<&Seen>) -> bool {
         match self {
             Self::Not(inner) => !inner.holds(seen),
             Self::And(left, right) => left.holds(seen) && right.holds(seen),
             Self::Or(left, right) => left.holds(seen) || right.holds(seen),
+            condition => seen.is_some_and(|seen| condition.holds_of(seen)),
+        }
+    }
+
+    fn holds_of(&self, seen: &Seen) -> bool {
+        match self {
+            Self::Not(_) | Self::And(..) | Self::Or(..) => self.holds(Some(seen)),
             Self::V6(v6) => seen.source.is_ipv6() == *v6,
             Self::Protocol(protocol) => seen.protocol == *protocol,
             Self::Net(ends, nets) => {

@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
         }
         let qualifiers = match (protocol, ends, kind, self.latest) {
             (None, None, None, Some(latest)) => latest,
-            (None, None, None, None) if !self.is_host(first) => {
+            (None, None, None, None) => {
                 return Err(wrong(format!("`{first}` is not known here; {KNOWN}")));
             }
             _ => Qualifiers {
@@ -195,10 +195,6 @@ impl<'a> Parser<'a> {
             .next()
             .ok_or_else(|| wrong(format!("a value is missing after `{first}`")))?;
         self.condition(qualifiers, value)
-    }
-
-    fn is_host(&self, word: &str) -> bool {
-        word.parse::<IpAddr>().is_ok() || !(self.names)(word).is_empty()
     }
 
     /// `src`, `dst`, `src or dst`, `src and dst`.
