@@ -54,7 +54,7 @@ impl Lab {
     /// As [`Lab::plan`]; or something new could not be made. The lab is as it was.
     pub(crate) fn apply(&self, file: &LabFile, flows: &[Flow]) -> Result<Plan, ChangeError> {
         let mut hands = self.hands.lock();
-        let attached = hands.as_mut().ok_or(ChangeError::Down)?;
+        let attached = hands.as_mut().ok_or_else(|| self.hands.absent())?;
         let present = self.current();
         let wanted = want(&present, file, self.events.age())?;
         let plan = self.compare(&present, &wanted.next, flows);
@@ -73,7 +73,7 @@ impl Lab {
         decide: impl FnOnce(&Config) -> Result<Vec<Operation>, Refusal>,
     ) -> Result<u64, ChangeError> {
         let mut hands = self.hands.lock();
-        let attached = hands.as_mut().ok_or(ChangeError::Down)?;
+        let attached = hands.as_mut().ok_or_else(|| self.hands.absent())?;
         let present = self.current();
         let operations = decide(&present.config)?;
         let changed = model::change::apply(&present.config, &operations, actor)?;
@@ -113,28 +113,39 @@ impl Lab {
             .and_then(|()| difference.make(attached, &present.ports, &mut made))
             .and_then(|()| {
                 next.ports = difference.ports(&present.ports, &made)?;
+                let queues = made.queues(self.workers.count());
+                let changes = port_changes(present, &next, &difference);
+                self.workers
+                    .ready_ports(of_ports(&next, queues))
+                    .map_err(|error| UpError::failed(format!("a port cannot be served: {error}")))?;
                 // From here on the next daemon begins with it.
-                attached.store.commit(next.wanted(self.forwarding))
+                attached
+                    .store
+                    .commit(next.wanted(self.forwarding))
+                    .inspect_err(|_| self.workers.close_ports(changes.opened.clone()))?;
+                Ok(changes)
             });
-        if let Err(error) = ready {
+        let changes = ready.map_err(|error| {
             difference.undo(attached, &present.ports, made);
             if let Err(error) = attached.keeper.hold_lab(&[before]) {
                 tracing::error!("undo: {error}");
             }
-            return Err(error.into());
-        }
+            error
+        })?;
         if let Err(error) = labs::remember(&attached.run_dir, &next.file, next.generation.snapshot.generation)
         {
             // `list` shows the old name of the file.
             tracing::warn!("cannot write to the run directory: {error}");
         }
-        let changes = port_changes(present, &next, &difference, made.queues(self.workers.count()));
         let generation = self.publish(next);
         tracing::info!("generation {generation} forwards");
-        match changes.map_or_else(|| Ok(Vec::new()), |changes| self.workers.change_ports(changes)) {
-            // Closed here and not in a worker, which would wait for the kernel.
-            Ok(closed) => drop(closed),
-            Err(error) => tracing::error!("a port cannot be served: {error}"),
+        match changes.is_idle() {
+            true => {}
+            false => match self.workers.change_ports(&changes) {
+                // Closed here and not in a worker, which would wait for the kernel.
+                Ok(closed) => drop(closed),
+                Err(error) => tracing::error!("a port cannot be served: {error}"),
+            },
         }
         difference.sweep(attached, &present.ports);
         if !difference.is_empty()
@@ -233,13 +244,8 @@ fn circumstances(topology: &Topology) -> HashMap<String, String> {
     peerings.chain(nics).collect()
 }
 
-/// What each worker has to do to its ports; None: nothing.
-fn port_changes(
-    present: &Current,
-    next: &Current,
-    difference: &Difference,
-    queues: Vec<Vec<(Whereabouts, Queue)>>,
-) -> Option<Vec<PortChanges>> {
+/// What the workers have to do to their ports.
+fn port_changes(present: &Current, next: &Current, difference: &Difference) -> PortChanges {
     let (before, after) = (port_ids(present), port_ids(next));
     let closed: Vec<PortId> = difference
         .closed()
@@ -252,18 +258,28 @@ fn port_changes(
         .filter_map(|(place, &from)| Some((from, *after.get(place)?)))
         .filter(|(from, to)| from != to && !closed.contains(from))
         .collect();
-    let idle = closed.is_empty() && renamed.is_empty() && queues.iter().all(Vec::is_empty);
-    let of_worker = |opened: Vec<(Whereabouts, Queue)>| PortChanges {
-        renamed: renamed.clone(),
-        opened: opened
-            .into_iter()
-            .filter_map(|((namespace, interface), queue)| {
-                Some((*after.get(&(namespace.to_lowercase(), interface))?, queue))
-            })
+    let there = |place: &Whereabouts| before.get(place).is_some_and(|port| !closed.contains(port));
+    PortChanges {
+        opened: after
+            .iter()
+            .filter(|(place, _)| !there(place))
+            .map(|(_, &port)| port)
             .collect(),
-        closed: closed.clone(),
+        renamed,
+        closed,
+    }
+}
+
+/// Queues by worker and port.
+fn of_ports(next: &Current, queues: Vec<Vec<(Whereabouts, Queue)>>) -> Vec<Vec<(PortId, Queue)>> {
+    let ids = port_ids(next);
+    let of_worker = |queues: Vec<(Whereabouts, Queue)>| {
+        let known = queues.into_iter().filter_map(|((namespace, interface), queue)| {
+            Some((*ids.get(&(namespace.to_lowercase(), interface))?, queue))
+        });
+        known.collect()
     };
-    (!idle).then(|| queues.into_iter().map(of_worker).collect())
+    queues.into_iter().map(of_worker).collect()
 }
 
 fn port_ids(lab: &Current) -> HashMap<Whereabouts, PortId> {

@@ -1,6 +1,7 @@
 //! The one way in which a running lab changes: compile what is wanted, publish it by one store, and wait until no packet
 //! is decided by what was before. Whatever fails on the way leaves the present generation forwarding.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,13 +19,19 @@ const RETIRE: Duration = Duration::from_secs(5);
 /// What changes need beside the tables: the keeper and the run directory. Locked for the length of one change, so that
 /// each begins with what the one before it left. Empty before the lab is complete and once it is being taken down.
 #[derive(Debug, Default)]
-pub(crate) struct Hands(Mutex<Option<Attached>>);
+pub(crate) struct Hands {
+    attached: Mutex<Option<Attached>>,
+    /// The lab is complete, or was.
+    given: AtomicBool,
+}
 
 /// Why a change did not happen. The lab is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChangeError {
     #[error("the lab is being taken down")]
     Down,
+    #[error("the lab is still coming up: try again when it runs")]
+    NotYet,
     /// A rule of the specification forbids it.
     #[error("{0}")]
     Refused(#[from] model::change::Refusal),
@@ -37,6 +44,16 @@ impl Hands {
     /// From here on the lab can be changed.
     pub(crate) fn give(&self, attached: Attached) {
         *self.lock() = Some(attached);
+        self.given.store(true, Ordering::Relaxed);
+    }
+
+    /// Why there is nothing to change with.
+    pub(crate) fn absent(&self) -> ChangeError {
+        if self.given.load(Ordering::Relaxed) {
+            ChangeError::Down
+        } else {
+            ChangeError::NotYet
+        }
     }
 
     /// Waits for the end of a change under way; there will be no other.
@@ -45,7 +62,7 @@ impl Hands {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Attached>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,10 +71,10 @@ impl Lab {
     /// its generation. Objects with ports must stay as they are. Takes milliseconds; not for asynchronous code.
     ///
     /// # Errors
-    /// The lab is being taken down.
+    /// The lab is still coming up, or being taken down.
     pub(crate) fn revise(&self, edit: impl FnOnce(&mut Topology)) -> Result<u64, ChangeError> {
         let hands = self.hands.lock();
-        let attached = hands.as_ref().ok_or(ChangeError::Down)?;
+        let attached = hands.as_ref().ok_or_else(|| self.hands.absent())?;
         let present = self.current();
         let mut topology = (*present.generation.topology).clone();
         edit(&mut topology);
@@ -76,10 +93,10 @@ impl Lab {
     /// Starts a program in a namespace of the lab, as those of its file. Not for asynchronous code.
     ///
     /// # Errors
-    /// The lab is being taken down, or the program cannot be started.
+    /// The lab is still coming up or being taken down, or the program cannot be started.
     pub(crate) fn spawn(&self, namespace: &str, command: &str) -> Result<(), ChangeError> {
         let mut hands = self.hands.lock();
-        let attached = hands.as_mut().ok_or(ChangeError::Down)?;
+        let attached = hands.as_mut().ok_or_else(|| self.hands.absent())?;
         Ok(attached.keeper.spawn(namespace, command).map_err(UpError::from)?)
     }
 
@@ -110,4 +127,17 @@ pub(crate) fn next(present: &Generation, mut topology: Topology) -> Generation {
     let number = present.snapshot.generation + 1;
     let compiled = control::compile_after(&present.pieces, &topology, number);
     present.next(Arc::new(topology), compiled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_that_comes_up_is_not_said_to_go_down() {
+        let hands = Hands::default();
+        assert!(matches!(hands.absent(), ChangeError::NotYet));
+        hands.given.store(true, Ordering::Relaxed);
+        assert!(matches!(hands.absent(), ChangeError::Down));
+    }
 }

@@ -78,12 +78,10 @@ impl Minute {
 
 impl FlowLogs {
     pub(crate) fn new(run_dir: &Path, lab_file: &str) -> Self {
-        let beside = Path::new(lab_file).parent().unwrap_or(Path::new(""));
         Self {
             places: Places {
                 own: run_dir.join("flow-logs"),
-                // The daemon stays where `up` was called.
-                lab: beside.to_path_buf(),
+                lab: beside(lab_file),
             },
             waiting: BTreeMap::new(),
             lines: 0,
@@ -112,6 +110,8 @@ impl FlowLogs {
                 if self.lost > 0 {
                     tracing::warn!("flow log: {} events were too many to keep", self.lost);
                 }
+                // `apply` may have named another file since.
+                self.places.lab = beside(&current.file);
                 let (places, waiting) = (self.places.clone(), std::mem::take(&mut self.waiting));
                 (self.lines, self.lost) = (0, 0);
                 // Nothing else of the control side waits for the disk.
@@ -167,6 +167,14 @@ impl FlowLogs {
             lines.push(line);
         }
     }
+}
+
+/// The directory of a lab file.
+fn beside(lab_file: &str) -> PathBuf {
+    Path::new(lab_file)
+        .parent()
+        .unwrap_or(Path::new(""))
+        .to_path_buf()
 }
 
 impl Places {

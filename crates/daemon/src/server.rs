@@ -343,7 +343,7 @@ impl From<ChangeError> for Refusal {
         let (message, code, help) = match error {
             ChangeError::Refused(refusal) => (refusal.message, Some(refusal.code.to_owned()), refusal.help),
             ChangeError::Failed(error) => (error.message, None, error.remedy),
-            ChangeError::Down => return refused,
+            ChangeError::Down | ChangeError::NotYet => return refused,
         };
         Self(refused.0, ErrorBody { message, code, help })
     }

@@ -45,8 +45,10 @@ pub(crate) enum Ask {
     FlowEvents(oneshot::Sender<(Vec<FlowEvent>, u64)>),
     /// By port: does it still forward.
     Alive(oneshot::Sender<Vec<bool>>),
+    /// Ports to come, watched but not read yet.
+    Ready(Vec<(PortId, Queue)>, oneshot::Sender<io::Result<()>>),
     /// Answered with what was closed, to be dropped elsewhere: the end of a TUN takes tens of milliseconds.
-    Ports(PortChanges, oneshot::Sender<io::Result<Vec<Queue>>>),
+    Ports(PortChanges, oneshot::Sender<Vec<Queue>>),
     /// Answered when it sees packets.
     OpenTap(Tap, oneshot::Sender<()>),
     SelectTap(u32, Arc<Selection>),
@@ -55,13 +57,20 @@ pub(crate) enum Ask {
     Stop,
 }
 
-/// What one worker is to do to its ports.
-#[derive(Debug, Default)]
+/// What every worker is to do to its ports.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PortChanges {
     /// The same TUN for another NIC: from this id to that.
     pub(crate) renamed: Vec<(PortId, PortId)>,
-    pub(crate) opened: Vec<(PortId, Queue)>,
+    /// To be read from now on; [`Workers::ready_ports`] has brought their queues.
+    pub(crate) opened: Vec<PortId>,
     pub(crate) closed: Vec<PortId>,
+}
+
+impl PortChanges {
+    pub(crate) fn is_idle(&self) -> bool {
+        self.renamed.is_empty() && self.opened.is_empty() && self.closed.is_empty()
+    }
 }
 
 /// The way to a running worker.
@@ -157,23 +166,56 @@ impl Workers {
         self.ask(Ask::Alive).await
     }
 
-    /// Has every worker change its ports; `changes` by worker. Not for asynchronous code. Returns what was closed.
+    /// Gives every worker its queues of ports to come, by worker: nothing is read from them before [`Workers::change_ports`].
+    /// All that can fail about a port fails here. Not for asynchronous code.
     ///
     /// # Errors
-    /// A port could not be watched, or a worker is gone.
-    pub(crate) fn change_ports(&self, changes: Vec<PortChanges>) -> io::Result<Vec<Queue>> {
-        let mut closed = Vec::new();
-        for (handle, changes) in self.handles.iter().zip(changes) {
+    /// A port could not be watched, or a worker is gone; no worker has any of them then.
+    pub(crate) fn ready_ports(&self, queues: Vec<Vec<(PortId, Queue)>>) -> io::Result<()> {
+        let ports: Vec<PortId> = queues.iter().flatten().map(|&(port, _)| port).collect();
+        for (handle, queues) in self.handles.iter().zip(queues) {
             let (sender, receiver) = oneshot::channel();
-            let gone = || io::Error::other("a worker has ended");
-            handle
-                .mail
-                .send(Ask::Ports(changes, sender))
-                .map_err(|_| gone())?;
-            handle.wake();
-            closed.extend(receiver.blocking_recv().map_err(|_| gone())??);
+            let answer = match handle.mail.send(Ask::Ready(queues, sender)) {
+                Ok(()) => {
+                    handle.wake();
+                    receiver.blocking_recv().unwrap_or_else(|_| Err(ended()))
+                }
+                Err(_) => Err(ended()),
+            };
+            if let Err(error) = answer {
+                self.close_ports(ports);
+                return Err(error);
+            }
         }
-        Ok(closed)
+        Ok(())
+    }
+
+    /// Has every worker close what is left of these ports, at once. Not for asynchronous code.
+    pub(crate) fn close_ports(&self, ports: Vec<PortId>) {
+        let changes = PortChanges {
+            closed: ports,
+            ..PortChanges::default()
+        };
+        if let Err(error) = self.change_ports(&changes) {
+            tracing::error!("a port cannot be closed: {error}");
+        }
+    }
+
+    /// Has every worker change its ports. Not for asynchronous code. Returns what was closed.
+    ///
+    /// # Errors
+    /// A worker is gone, and with it its ports; the others have changed theirs.
+    pub(crate) fn change_ports(&self, changes: &PortChanges) -> io::Result<Vec<Queue>> {
+        let (mut closed, mut whole) = (Vec::new(), true);
+        for handle in &self.handles {
+            let (sender, receiver) = oneshot::channel();
+            let asked = handle.mail.send(Ask::Ports(changes.clone(), sender));
+            handle.wake();
+            let answer = asked.ok().and_then(|()| receiver.blocking_recv().ok());
+            whole &= answer.is_some();
+            closed.extend(answer.unwrap_or_default());
+        }
+        if whole { Ok(closed) } else { Err(ended()) }
     }
 
     /// Has every worker capture for `tap`. A worker that is gone has no packets. Not for asynchronous code.
@@ -459,38 +501,53 @@ impl Worker {
         }
     }
 
-    fn change_ports(&mut self, changes: PortChanges) -> io::Result<Vec<Queue>> {
-        let mut closed = Vec::new();
-        for port in changes.closed {
-            closed.extend(self.close(port));
-        }
-        // All at once: one may get the id that another has.
-        let moved: Vec<(PortId, Option<Queue>)> = changes
-            .renamed
-            .into_iter()
-            .map(|(from, to)| (to, self.close(from)))
-            .collect();
-        for (port, queue) in moved {
-            if let Some(queue) = queue {
-                self.open(port, queue)?;
+    fn ready_ports(&mut self, queues: Vec<(PortId, Queue)>) -> io::Result<()> {
+        for (port, queue) in queues {
+            if let Some(fd) = queue.fd() {
+                epoll::add(&self.epoll, fd, token(port), epoll::EventFlags::empty())?;
             }
+            *self.slot(port) = Slot::new(queue);
         }
-        for (port, queue) in changes.opened {
-            self.open(port, queue)?;
-        }
-        Ok(closed)
+        Ok(())
     }
 
-    fn open(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
-        let token = epoll::EventData::new_u64(u64::from(port.0));
-        if let Some(fd) = queue.fd() {
-            epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN)?;
+    fn change_ports(&mut self, changes: PortChanges) -> Vec<Queue> {
+        let closed = changes.closed.into_iter();
+        let closed = closed.filter_map(|port| self.close(port)).collect();
+        // All at once: one may get the id that another has.
+        let moved: Vec<(PortId, Slot)> = changes
+            .renamed
+            .into_iter()
+            .map(|(from, to)| (to, std::mem::replace(self.slot(from), Slot::closed())))
+            .collect();
+        for (port, slot) in moved {
+            *self.slot(port) = slot;
+            self.read_from(port);
         }
+        for port in changes.opened {
+            self.read_from(port);
+        }
+        closed
+    }
+
+    /// Has the kernel report a port that is watched already, under its id.
+    fn read_from(&mut self, port: PortId) {
+        let epoll = &self.epoll;
+        let Some(slot) = self.ports.get(port.index()).filter(|slot| slot.alive) else {
+            return;
+        };
+        if let Some(fd) = slot.queue.fd()
+            && let Err(error) = epoll::modify(epoll, fd, token(port), epoll::EventFlags::IN)
+        {
+            tracing::error!("port {} is not read: {error}", port.0);
+        }
+    }
+
+    fn slot(&mut self, port: PortId) -> &mut Slot {
         if self.ports.len() <= port.index() {
             self.ports.resize_with(port.index() + 1, Slot::closed);
         }
-        self.ports[port.index()] = Slot::new(queue);
-        Ok(())
+        &mut self.ports[port.index()]
     }
 
     /// The queue of a port that is no more.
@@ -521,6 +578,7 @@ impl Worker {
                 Ask::Alive(answer) => {
                     drop(answer.send(self.ports.iter().map(|slot| slot.alive).collect()));
                 }
+                Ask::Ready(queues, answer) => drop(answer.send(self.ready_ports(queues))),
                 Ask::Ports(changes, answer) => drop(answer.send(self.change_ports(changes))),
                 Ask::OpenTap(tap, answer) => {
                     self.taps.open(tap);
@@ -573,6 +631,14 @@ pub(crate) fn monotonic_ns() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
+fn ended() -> io::Error {
+    io::Error::other("a worker has ended")
+}
+
+fn token(port: PortId) -> epoll::EventData {
+    epoll::EventData::new_u64(u64::from(port.0))
+}
+
 /// A dead worker in a living daemon would be half a lab: the process goes, and `up` adopts the lab.
 struct AbortOnPanic;
 
@@ -598,4 +664,32 @@ fn drop_capabilities() -> rustix::io::Result<()> {
 fn unguessable() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use port::Offloads;
+
+    use super::*;
+
+    #[test]
+    fn ports_that_one_worker_does_not_take_are_no_workers() {
+        let published = Arc::new(Published::new(2));
+        let workers = Workers::start(vec![vec![], vec![]], Settings::default(), &published).unwrap();
+        let queue = || port::memory::pair(1, Offloads::None).0;
+        let alive = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(workers.alive())
+        };
+        let of_both = |port| vec![vec![(PortId(port), queue())], vec![(PortId(port), queue())]];
+        workers.ready_ports(of_both(0)).unwrap();
+        assert_eq!(alive(), [[true], [true]]);
+        // The second one ends.
+        workers.handles[1].mail.send(Ask::Stop).unwrap();
+        workers.handles[1].wake();
+        let thread = workers.handles[1].thread.lock().unwrap().take();
+        thread.unwrap().join().unwrap();
+        assert!(workers.ready_ports(of_both(1)).is_err());
+        assert_eq!(alive(), [[true, false]], "the first has let go of it");
+    }
 }

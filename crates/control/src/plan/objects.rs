@@ -13,7 +13,7 @@ use crate::present;
 type Objects = BTreeMap<(String, String), (String, Map<String, Value>)>;
 
 /// Sections of a lab file that hold objects by name, ARM's types of them, and the section inside that holds more.
-const SECTIONS: [(&str, &str, &str); 10] = [
+const SECTIONS: [(&str, &str, &str); 13] = [
     ("vnets", "Microsoft.Network/virtualNetworks", "subnets"),
     ("routeTables", "Microsoft.Network/routeTables", "routes"),
     (
@@ -31,18 +31,33 @@ const SECTIONS: [(&str, &str, &str); 10] = [
     ("sites", "Microsoft.Network/localNetworkGateways", ""),
     ("connections", "Microsoft.Network/connections", ""),
     ("loadBalancers", "Microsoft.Network/loadBalancers", ""),
+    ("flowLogs", "Microsoft.Network/networkWatchers/flowLogs", ""),
+    (
+        "networkGroups",
+        "Microsoft.Network/networkManagers/networkGroups",
+        "",
+    ),
+    // Its rules are told by themselves.
+    ("securityAdminConfigurations", SECURITY_ADMIN, "ruleCollections"),
     // Azure has none.
     ("links", "links", ""),
 ];
 const PEERING: &str = "Microsoft.Network/virtualNetworks/virtualNetworkPeerings";
 const NIC: &str = "Microsoft.Network/networkInterfaces";
+const SECURITY_ADMIN: &str = "Microsoft.Network/networkManagers/securityAdminConfigurations";
+/// Azure has one list of them for everybody.
+const SERVICE_TAG: &str = "serviceTags";
 /// What a VM's own object says; the rest is its NICs'.
 const OF_VM: [&str; 3] = ["size", "forwarding", "run"];
 /// Told object by object.
 const RESOLVED: [&str; 2] = ["peerings", "networkInterfaces"];
 
 pub(super) fn difference(before: Declared<'_>, after: Declared<'_>) -> Vec<ObjectChange> {
-    let (mut old, new) = (objects(before), objects(after));
+    let (mut old, mut new) = (objects(before), objects(after));
+    if before.topology.service_tags != after.topology.service_tags {
+        old.extend(service_tags(before.topology));
+        new.extend(service_tags(after.topology));
+    }
     let mut changes = Vec::new();
     for (key, (name, properties)) in new {
         let (action, previous) = match old.remove(&key) {
@@ -99,11 +114,14 @@ fn objects(lab: Declared<'_>) -> Objects {
         for (name, value) in entries(sections.remove(section)) {
             let mut properties = object(value);
             for (child, value) in entries(properties.remove(inner)) {
-                add(
-                    &format!("{kind}/{inner}"),
-                    format!("{name}/{child}"),
-                    object(value),
-                );
+                let (kind, name) = (format!("{kind}/{inner}"), format!("{name}/{child}"));
+                let mut child = object(value);
+                if section == "securityAdminConfigurations" {
+                    for (rule, value) in entries(child.remove("rules")) {
+                        add(&format!("{kind}/rules"), format!("{name}/{rule}"), object(value));
+                    }
+                }
+                add(&kind, name, child);
             }
             if section == "vms" {
                 properties.retain(|property, _| OF_VM.contains(&property.as_str()));
@@ -151,6 +169,17 @@ fn stored(key: &str) -> (String, String) {
         names.push(name);
     }
     (kind, names.join("/"))
+}
+
+/// What each says, for a lab whose file of them says otherwise now.
+fn service_tags(topology: &Topology) -> Objects {
+    let tags = &topology.service_tags;
+    let one = |name: &str| {
+        let prefixes = json!({ "addressPrefixes": tags.prefixes(name) });
+        let key = (SERVICE_TAG.to_owned(), name.to_lowercase());
+        (key, (name.to_owned(), object(prefixes)))
+    };
+    tags.names().map(one).collect()
 }
 
 /// As they are, not as they were declared: an address may have been left out.
