@@ -18,6 +18,7 @@ mod lifecycle;
 mod live;
 mod meter;
 mod offline;
+mod planned;
 mod programs;
 mod readme;
 mod support;

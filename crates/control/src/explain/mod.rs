@@ -70,16 +70,28 @@ pub fn explain(topology: &Topology, compiled: &Compiled, query: &Query) -> Resul
 }
 
 /// What happens to the next packet of a flow under way that `from` began, and to the reply: where `state` has it, rules
-/// are not asked again (NSG-09).
+/// are not asked again (NSG-09). None as `from`: a site or the Internet began it; and as the answer: nobody there has its source.
 pub(crate) fn explain_flow(
     topology: &Topology,
     compiled: &Compiled,
     state: &State,
-    from: NicIndex,
+    from: Option<NicIndex>,
     key: FlowKey,
-) -> Explanation {
+) -> Option<Explanation> {
+    let from = match from {
+        Some(nic) => Node::Nic(nic),
+        None => owner(topology, unmapped(key.source))
+            .ok()
+            .filter(|node| !matches!(node, Node::Nic(_)))?,
+    };
     let destination = Endpoint::Address(unmapped(key.destination));
-    follow(topology, compiled, state, Node::Nic(from), key, &destination)
+    Some(follow(topology, compiled, state, from, key, &destination))
+}
+
+/// What stands where a NIC's name would, for a flow that [`explain_flow`] takes without one.
+pub(crate) fn outside_name(topology: &Topology, address: IpAddr) -> Option<String> {
+    let node = owner(topology, address).ok()?;
+    (!matches!(node, Node::Nic(_))).then(|| walk::name(topology, node))
 }
 
 fn follow(

@@ -1,10 +1,10 @@
 //! Flows that would fare otherwise: those under way, with the state they have, and those of `tests:`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use model::Topology;
 use model::topology::{Endpoint, NicIndex, Test, TestProtocol};
-use packet::key::unmapped;
+use packet::key::{mapped, unmapped};
 use packet::{FlowKey, Protocol};
 
 use super::{Fate, FlowChange, Origin, Record};
@@ -42,18 +42,39 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// A flow under way from a NIC.
-    fn flow(&self, nic: &str, key: FlowKey) -> Fate {
-        match self.nics.get(nic) {
-            None => gone(nic),
-            Some(&nic) => told(&explain::explain_flow(
-                self.topology,
-                self.compiled,
-                &self.state,
-                nic,
-                key,
-            )),
+    /// A flow under way from a NIC; or, where it is none of this name, from outside.
+    fn flow(&self, from: &Beginner, key: FlowKey) -> Fate {
+        let nic = match from {
+            Beginner::Nic(name) => match self.nics.get(name.as_str()) {
+                Some(&nic) => Some(nic),
+                None => return gone(name),
+            },
+            Beginner::Outside(_) => None,
+        };
+        let told_of = explain::explain_flow(self.topology, self.compiled, &self.state, nic, key);
+        told_of.map_or_else(|| gone(from.name()), |it| told(&it))
+    }
+
+    /// What has the source of a flow that `record`'s NIC received and no NIC sent: a site, or the Internet, which knows the NIC by
+    /// its public address.
+    fn outside(&self, record: &Record) -> Option<(Beginner, FlowKey)> {
+        let name = explain::outside_name(self.topology, unmapped(record.key.source))?;
+        let nic = &self.topology.nics[self.nics.get(record.nic.as_str())?.0];
+        // What an appliance passed on is told of once, by the NIC it is for.
+        let destination = unmapped(record.key.destination);
+        if !nic.addresses.contains(&destination) {
+            return None;
         }
+        let mut public = nic.public_addresses.iter();
+        let public = public.find(|public| public.is_ipv4() == destination.is_ipv4());
+        let by_internet = name.eq_ignore_ascii_case("internet");
+        let key = FlowKey {
+            destination: public
+                .filter(|_| by_internet)
+                .map_or(record.key.destination, |&public| mapped(public)),
+            ..record.key
+        };
+        Some((Beginner::Outside(name), key))
     }
 
     /// A test by the names of its ends, which mean other positions in another lab.
@@ -78,25 +99,13 @@ impl<'a> Lab<'a> {
 
 pub(super) fn difference(old: &Lab<'_>, new: &Lab<'_>, records: &[Record]) -> Vec<FlowChange> {
     let mut changes = Vec::new();
-    // Appliances on the way have records of the same flow; the sender's own address says who began it.
-    let mut begun: BTreeMap<FlowKeyOrder, &Record> = BTreeMap::new();
-    for record in records.iter().filter(|record| !record.inbound) {
-        let owner = old
-            .nics
-            .get(record.nic.as_str())
-            .map(|nic| &old.topology.nics[nic.0]);
-        if owner.is_some_and(|nic| nic.addresses.contains(&unmapped(record.key.source))) {
-            begun.insert(order(record), record);
-        }
-    }
-    for record in begun.into_values() {
-        let key = record.key;
-        let [before, after] = [old, new].map(|lab| lab.flow(&record.nic, key));
+    for (from, key) in begun(old, records) {
+        let [before, after] = [old, new].map(|lab| lab.flow(&from, key));
         if before != after {
             let (source_port, port) = (key.source_port, key.destination_port);
             changes.push(FlowChange {
                 origin: Origin::Flow,
-                from: record.nic.clone(),
+                from: from.name().to_owned(),
                 to: unmapped(key.destination).to_string(),
                 protocol: protocol_name(key.protocol),
                 source_port,
@@ -134,19 +143,40 @@ pub(super) fn difference(old: &Lab<'_>, new: &Lab<'_>, records: &[Record]) -> Ve
     changes
 }
 
-type FlowKeyOrder = (String, u128, u128, u8, u16, u16);
+/// Who began a flow.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Beginner {
+    /// By name.
+    Nic(String),
+    /// A site, or the Internet.
+    Outside(String),
+}
 
-fn order(record: &Record) -> FlowKeyOrder {
-    let key = record.key;
-    let ports = (key.source_port, key.destination_port);
-    (
-        record.nic.clone(),
-        key.source,
-        key.destination,
-        key.protocol.0,
-        ports.0,
-        ports.1,
-    )
+impl Beginner {
+    fn name(&self) -> &str {
+        match self {
+            Self::Nic(name) | Self::Outside(name) => name,
+        }
+    }
+}
+
+/// The flows under way, each once. Appliances on the way have records of the same flow; the sender's own address says who
+/// began it.
+fn begun(lab: &Lab<'_>, records: &[Record]) -> BTreeSet<(Beginner, FlowKey)> {
+    let of_nic = |record: &&Record| {
+        let owner = lab.nics.get(record.nic.as_str());
+        owner.is_some_and(|nic| {
+            let addresses = &lab.topology.nics[nic.0].addresses;
+            addresses.contains(&unmapped(record.key.source))
+        })
+    };
+    let sent = records.iter().filter(|record| !record.inbound).filter(of_nic);
+    let mut begun: BTreeSet<(Beginner, FlowKey)> = sent
+        .map(|record| (Beginner::Nic(record.nic.clone()), record.key))
+        .collect();
+    let received = records.iter().filter(|record| record.inbound);
+    begun.extend(received.filter_map(|record| lab.outside(record)));
+    begun
 }
 
 fn told(explanation: &Explanation) -> Fate {
