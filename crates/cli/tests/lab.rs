@@ -16,6 +16,7 @@ mod flow_logs;
 mod ip;
 mod lifecycle;
 mod live;
+mod load;
 mod meter;
 mod offline;
 mod planned;

@@ -84,6 +84,7 @@ struct Lab {
     name: String,
     config: Config,
     files: Vec<String>,
+    flows: usize,
     programs: Vec<Child>,
 }
 
@@ -107,6 +108,7 @@ impl Lab {
             name,
             config,
             files: Vec::new(),
+            flows: 0,
             programs: Vec::new(),
         };
         lab.start(&places(&topology));
@@ -137,6 +139,7 @@ impl Lab {
                 .push(self.peerlane.spawn(&self.name, &place.name, &program));
             self.files.push(file);
         }
+        self.flows = usize::from(port - FIRST_PORT);
     }
 
     /// By source port: packets sent, the latest answered, and its times to live.
