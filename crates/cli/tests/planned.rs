@@ -461,7 +461,6 @@ fn rule(random: &mut Random, nsgs: &[String], config: &Config, number: usize) ->
             name: "edits".to_owned(),
             nsg: Box::new(Nsg {
                 security_rules: [(name, rule)].into_iter().collect(),
-                ..Nsg::default()
             }),
         }),
         None => None,

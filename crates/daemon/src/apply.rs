@@ -125,12 +125,11 @@ impl Lab {
                     .inspect_err(|_| self.workers.close_ports(changes.opened.clone()))?;
                 Ok(changes)
             });
-        let changes = ready.map_err(|error| {
+        let changes = ready.inspect_err(|_| {
             difference.undo(attached, &present.ports, made);
             if let Err(error) = attached.keeper.hold_lab(&[before]) {
                 tracing::error!("undo: {error}");
             }
-            error
         })?;
         if let Err(error) = labs::remember(&attached.run_dir, &next.file, next.generation.snapshot.generation)
         {

@@ -15,6 +15,7 @@ mod generation;
 mod ip_vectors;
 mod peering_vectors;
 mod pieces;
+mod planned;
 mod properties;
 mod random;
 mod services;

@@ -143,6 +143,8 @@ fn refused(error: ChangeError) -> Error {
             Error::new(409, "Sim.CannotDeploy", message)
         }
         ChangeError::Down => down(),
+        // Clients try again.
+        ChangeError::NotYet => Error::new(429, "Sim.LabIsComingUp", error.to_string()),
     }
 }
 
