@@ -54,6 +54,13 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.setsockopt(17, 103, 500)
 g = socket.socket(socket.AF_INET, socket.SOCK_RAW, 47); g.sendto(bytes(40), ('10.1.0.4', 0))
 ";
 
+/// Super-packets of ten segments each for `b`.
+const FLOOD: &str = "
+import socket
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.setsockopt(17, 103, 1400)
+for _ in range(40): u.sendto(bytes(14000), ('10.1.0.4', 53))
+";
+
 struct Lab {
     peerlane: Peerlane,
     name: String,
@@ -67,11 +74,15 @@ struct Capture {
 
 impl Lab {
     fn up() -> Self {
+        Self::up_with("")
+    }
+
+    fn up_with(more: &str) -> Self {
         let lab = Self {
             peerlane: Peerlane::new(User::Caller),
             name: unique("capture"),
         };
-        lab.peerlane.up(&lab.file(LAB));
+        lab.peerlane.up(&lab.file(&(LAB.to_owned() + more)));
         lab
     }
 
@@ -331,6 +342,50 @@ fn tshark_reads_every_capture_and_drops_are_those_counted() {
             &["frame.number"]
         )
         .is_empty()
+    );
+}
+
+/// What links lose, wire packet by wire packet, super-packets and fragments among them.
+#[test]
+fn losses_on_links_are_those_counted() {
+    let lab = Lab::up_with(
+        "links:
+  one/one-to-two: { latency: 5ms, loss: 30%, rate: 20Mbit, queue: 30ms, duplicate: 10% }
+  two/two-to-one: { down: true }
+",
+    );
+    let all = lab.capture("all", &[]);
+    let drops = lab.capture("drops", &["--drops"]);
+    let own = lab.capture("own", &["--vm", "b", "--drops"]);
+    let sent = lab.exec("a", &["python3", "-c", FLOOD]);
+    assert_eq!(sent.code, 0, "{sent:?}");
+    assert_eq!(
+        lab.exec("b", &["ping", "-c", "2", "-i", "0.1", "-W", "1", "10.0.0.4"])
+            .code,
+        1
+    );
+    // Far longer than the queue is.
+    std::thread::sleep(Duration::from_millis(500));
+    let counted = lab.drops();
+    let [all, drops, own] = [all, drops, own].map(|capture| capture.stop().1);
+    for reason in ["LinkLoss", "LinkQueueFull", "LinkDown"] {
+        assert!(counted.contains_key(reason), "{counted:?}");
+    }
+    assert_eq!(lost(&all), counted);
+    assert_eq!(lost(&drops), counted);
+    // Who does not look at the link sees its losses at the sender.
+    assert_eq!(lost(&own).get("LinkDown"), counted.get("LinkDown"));
+    let on_link = "frame.interface_name == \"one/one-to-two\" && udp";
+    let count = |filter: &str| tshark(&all, &format!("{on_link} && {filter}"), &["frame.number"]).len();
+    let (came_in, dropped) = (
+        count("frame.packet_flags_direction == 2"),
+        count("frame.comment contains \"Drop\""),
+    );
+    let out = count("frame.packet_flags_direction == 1");
+    // Copies come out and do not come in.
+    assert!(
+        out > came_in - dropped,
+        "{came_in} in, {dropped} dropped, {out} out"
     );
 }
 

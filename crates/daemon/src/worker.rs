@@ -398,8 +398,7 @@ impl Worker {
             self.engine
                 .arrive(&snapshot, now_ns, &mut self.burst, &mut self.verdicts);
             if !self.taps.is_empty() {
-                self.taps
-                    .arrived(now_ns, self.burst.filled(), &self.verdicts, self.engine.told());
+                self.taps.passed(now_ns, self.engine.told());
             }
             self.transmit(now_ns);
             self.engine.delivered(monotonic_ns());

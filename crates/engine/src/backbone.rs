@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
 
 use packet::segments::{finish_checksum, partial_segments, segments};
 use packet::{Fault, FlowKey, Headers, Packet, VnetHeader, split};
@@ -14,7 +15,7 @@ use crate::fifo::{Fifo, Pool};
 use crate::link::lane::{Lane, Wire};
 use crate::link::{Legs, Way};
 use crate::reason::DropReason;
-use crate::snapshot::{EgressCap, Link, LinkId, NicId, PeeringId, PortId, Snapshot};
+use crate::snapshot::{EgressCap, Link, LinkId, NicId, PortId, Snapshot};
 use crate::stats::LinkStats;
 
 /// Where a packet goes, and who lets it go.
@@ -25,8 +26,6 @@ pub(crate) struct Journey {
     pub(crate) nic: Option<NicId>,
     /// It travels in IP fragments of at most so many bytes.
     pub(crate) fragment: Option<u16>,
-    /// The one it crosses last, for whoever watches that.
-    pub(crate) peering: Option<PeeringId>,
     /// As it is counted everywhere.
     pub(crate) wire: Wire,
 }
@@ -46,6 +45,20 @@ pub(crate) struct Loss {
     pub(crate) wire: Wire,
     /// As it was when it was lost; None for one that has just been sent, which its sender knows.
     pub(crate) key: Option<FlowKey>,
+}
+
+/// A packet at one end of a link, as it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtLink {
+    pub link: LinkId,
+    /// At its far end.
+    pub out: bool,
+    /// It goes no further than into the link, and counts as lost at the NIC that sent it.
+    pub lost: Option<(DropReason, Option<NicId>)>,
+    /// It travels in IP fragments of at most so many bytes.
+    pub fragment: Option<u16>,
+    pub vnet: VnetHeader,
+    pub bytes: Arc<[u8]>,
 }
 
 /// What becomes of a packet that enters the backbone.
@@ -122,6 +135,8 @@ struct Stages {
     bytes: Pool<u8>,
     used_bytes: u64,
     capacity_bytes: u64,
+    /// What was seen at the ends of links, while somebody watches.
+    watched: Option<Vec<AtLink>>,
 }
 
 impl Backbone {
@@ -138,6 +153,7 @@ impl Backbone {
                 bytes: Pool::new(BLOCK_BYTES, KEPT_BLOCKS),
                 used_bytes: 0,
                 capacity_bytes,
+                watched: None,
             },
             segment: Packet::new(),
             fragment: Packet::new(),
@@ -211,6 +227,19 @@ impl Backbone {
         }
     }
 
+    /// Whether somebody watches the ends of links from now on.
+    pub(crate) fn watch(&mut self, on: bool) {
+        self.stages.watched = on.then(Vec::new);
+    }
+
+    /// What was seen at the ends of links since the last call, in order.
+    pub(crate) fn take_watched(&mut self) -> impl Iterator<Item = AtLink> {
+        self.stages
+            .watched
+            .iter_mut()
+            .flat_map(|watched| watched.drain(..))
+    }
+
     /// What was lost since the last call.
     pub(crate) fn take_lost(&mut self) -> std::vec::Drain<'_, Loss> {
         self.lost.drain(..)
@@ -235,7 +264,12 @@ impl Backbone {
     ) -> Entered {
         let next = std::iter::from_fn(|| legs.pop()).find_map(|id| {
             let link = snapshot.links.get(id.index())?;
-            (!link.is_free() || !self.is_empty(id)).then_some((id, link))
+            let next = (!link.is_free() || !self.is_empty(id)).then_some((id, link));
+            if next.is_none() {
+                self.stages.seen(id, false, None, journey, packet);
+                self.stages.seen(id, true, None, journey, packet);
+            }
+            next
         });
         let Some((id, link)) = next else {
             return Entered::There;
@@ -326,6 +360,7 @@ impl Stages {
             let lane = self.lanes[id.index()].get_or_insert_with(fresh);
             lane.stats.down += u64::from(journey.wire.packets);
             lost.push(Loss::of(DropReason::LinkDown, journey));
+            self.seen(id, false, Some(DropReason::LinkDown), journey, packet);
             return;
         }
         let lane = self.lanes[id.index()].get_or_insert_with(fresh);
@@ -335,10 +370,16 @@ impl Stages {
             Default::default()
         };
         lane.stats.duplicated += u64::from(copy.is_some());
-        for fate in [Some(fate), copy].into_iter().flatten() {
+        for (is_copy, fate) in [(false, Some(fate)), (true, copy)] {
+            let Some(fate) = fate else { continue };
             let room = self.has_room(packet);
             let lane = self.lanes[id.index()].get_or_insert_with(fresh);
-            match lane.pass(link, now_ns, journey.wire, fate, packet, room) {
+            let passed = lane.pass(link, now_ns, journey.wire, fate, packet, room);
+            // A copy comes out and has not come in, unless that is where it is lost.
+            if !is_copy || passed.is_err() {
+                self.seen(id, false, passed.err(), journey, packet);
+            }
+            match passed {
                 Err(reason) => lost.push(Loss::of(reason, journey)),
                 Ok(passage) => {
                     let flipped = passage.corrupt.and_then(|random| flip(packet, random));
@@ -352,6 +393,28 @@ impl Stages {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells whoever watches of a packet at the end of a link.
+    #[inline]
+    fn seen(
+        &mut self,
+        link: LinkId,
+        out: bool,
+        lost: Option<DropReason>,
+        journey: &Journey,
+        packet: &Packet,
+    ) {
+        if let Some(watched) = &mut self.watched {
+            watched.push(AtLink {
+                link,
+                out,
+                lost: lost.map(|reason| (reason, journey.from)),
+                fragment: journey.fragment,
+                vnet: packet.vnet,
+                bytes: Arc::from(packet.bytes()),
+            });
         }
     }
 
@@ -425,6 +488,7 @@ impl Stages {
             && let Some(Some(lane)) = self.lanes.get_mut(id.index())
         {
             lane.left(waiting.traveller.journey.wire);
+            self.seen(id, true, None, &waiting.traveller.journey, packet);
         }
         Some((waiting.traveller, legs))
     }

@@ -27,6 +27,7 @@ pub mod stats;
 pub mod table;
 pub mod worker;
 
+pub use backbone::AtLink;
 pub use classify::Sender;
 pub use delay_error::DelayError;
 pub use reason::DropReason;

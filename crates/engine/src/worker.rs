@@ -3,7 +3,7 @@
 
 use packet::{Burst, Fault, FlowKey, Fragment, Headers, Packet, split};
 
-use crate::backbone::{Backbone, Entered, Journey};
+use crate::backbone::{AtLink, Backbone, Entered, Journey};
 use crate::errors::Errors;
 use crate::flow::{Flows, Seen, Slot};
 use crate::flow_log::FlowEvent;
@@ -12,7 +12,7 @@ use crate::link::Way;
 use crate::link::lane::Wire;
 use crate::pipeline::{self, Arrival, Path, State};
 use crate::reason::DropReason;
-use crate::snapshot::{NicId, PeeringId, PortId, Snapshot};
+use crate::snapshot::{LinkId, NicId, PortId, Snapshot};
 use crate::stats::{Counters, Flow, Lost, Stats};
 
 /// What becomes of a packet.
@@ -30,19 +30,23 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
-/// What a packet of the burst processed last met beyond its verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happened to packets beyond their verdicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It entered the link of a peering, as it is now, to travel in IP fragments of at most so many bytes.
-    Entered {
+    /// A packet of the burst processed last goes over this link, as it is now; `at_once`: it is through already, and
+    /// nothing else is told of it there.
+    Over {
         packet: usize,
-        link: PeeringId,
+        link: LinkId,
         fragment: Option<u16>,
+        at_once: bool,
     },
-    /// It came out of the link of a peering.
-    Left { packet: usize, link: PeeringId },
-    /// It was lost at this NIC, if at one.
-    Lost { packet: usize, nic: Option<NicId> },
+    /// A packet of the burst processed last was lost at this NIC, if at one, and not on a link.
+    Lost {
+        packet: usize,
+        nic: Option<NicId>,
+    },
+    AtLink(AtLink),
 }
 
 /// Sizes and times of a worker.
@@ -121,9 +125,10 @@ impl Worker {
     pub fn tell(&mut self, on: bool) {
         self.telling = on;
         self.told.clear();
+        self.state.backbone.watch(on);
     }
 
-    /// What packets of the burst processed last, or arrived last, met, in their order. Empty unless [`Worker::tell`] is on.
+    /// What was to be told of the last [`Worker::process`] or [`Worker::arrive`], in order. Empty unless [`Worker::tell`] is on.
     #[must_use]
     pub fn told(&self) -> &[Told] {
         &self.told
@@ -147,6 +152,8 @@ impl Worker {
         if self.telling {
             self.told.clear();
             self.decide::<true>(snapshot, now_ns, in_port, burst, verdicts);
+            self.told
+                .extend(self.state.backbone.take_watched().map(Told::AtLink));
         } else {
             self.decide::<false>(snapshot, now_ns, in_port, burst, verdicts);
         }
@@ -217,14 +224,9 @@ impl Worker {
                 port,
                 nic,
                 fragment,
-                peering,
                 wire,
                 ..
             } = traveller.journey;
-            if let (true, Some(link)) = (self.telling, peering) {
-                let packet = verdicts.len();
-                self.told.push(Told::Left { packet, link });
-            }
             let mut headers = packet.parse();
             if let Ok(headers) = &mut headers {
                 (headers.wire_packets, headers.wire_bytes) = (wire.packets, wire.bytes);
@@ -240,6 +242,8 @@ impl Worker {
             burst.length += 1;
         }
         self.count_losses(None, now_ns);
+        self.told
+            .extend(self.state.backbone.take_watched().map(Told::AtLink));
         self.verdicts.clone_from(verdicts);
     }
 
@@ -319,8 +323,8 @@ impl Worker {
         self.counters
             .forwarded(Some(cached.from), Some(cached.to), packets, bytes);
         self.counters.crossed(cached.peering, packets, bytes);
-        if TELL {
-            self.entered(index, cached.peering, None);
+        if TELL && let Some(peering) = cached.peering.and_then(|id| snapshot.peerings.get(id.index())) {
+            self.tell_way(index, std::slice::from_ref(&peering.link), None, true);
         }
         Some(Verdict::Forward {
             port: out,
@@ -369,7 +373,8 @@ impl Worker {
                 let key = headers.key;
                 let hop = &path.hop;
                 if self.telling {
-                    self.entered(index, hop.peering, path.fragment);
+                    let legs = hop.legs(snapshot);
+                    self.tell_way(index, legs.as_slice(), path.fragment, path.way.is_none());
                 }
                 let wire = Wire { packets, bytes };
                 if let Some(way) = path.way {
@@ -377,7 +382,10 @@ impl Worker {
                     let (packets, bytes) =
                         (packets - lost.packets.min(packets), bytes - lost.bytes.min(bytes));
                     if let Some(reason) = entered {
-                        self.tell_loss(index, path.from);
+                        // Of a loss on a link the link tells.
+                        if way.cap.is_some() {
+                            self.tell_loss(index, path.from);
+                        }
                         return Verdict::Drop(reason);
                     }
                     for peering in hop.metered(path.from.is_some()) {
@@ -419,7 +427,6 @@ impl Worker {
             port: path.hop.port,
             nic: path.hop.to,
             fragment: path.fragment,
-            peering: path.hop.peering,
             wire,
         };
         let backbone = &mut self.state.backbone;
@@ -448,11 +455,12 @@ impl Worker {
         (reason, all)
     }
 
-    fn entered(&mut self, packet: usize, link: Option<PeeringId>, fragment: Option<u16>) {
-        self.told.extend(link.map(|link| Told::Entered {
+    fn tell_way(&mut self, packet: usize, links: &[LinkId], fragment: Option<u16>, at_once: bool) {
+        self.told.extend(links.iter().map(|&link| Told::Over {
             packet,
             link,
             fragment,
+            at_once,
         }));
     }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use control::Generation;
 use control::compile::PortOwner;
-use engine::snapshot::{NicId, PeeringId, VnetId};
+use engine::Snapshot;
+use engine::snapshot::{Far, GatewayId, LinkId, NicId, VnetId};
 
 use super::tap::{Place, Selection};
 use crate::api::CaptureRequest;
@@ -22,13 +23,13 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 pub(super) struct Named {
-    /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering`.
+    /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering` or its connection.
     pub(super) name: String,
     /// For people.
     pub(super) description: String,
     /// The VM whose NIC is behind a port.
     vm: Option<String>,
-    /// Whom a link joins, in its direction.
+    /// The VNets that a link joins, in its direction.
     pub(super) ends: Option<(VnetId, VnetId)>,
 }
 
@@ -37,9 +38,9 @@ impl Places {
         let generation = &current.generation;
         let ports = 0..generation.provenance.ports.len();
         let ports = ports.map(|port| (Place::Port(generation.port_id(port)), port_named(current, port)));
-        let links = (0..generation.snapshot.peerings.len()).filter_map(|link| {
-            let link = PeeringId(u32::try_from(link).ok()?);
-            Some((Place::Link(link), link_named(generation, link)?))
+        let links = (0..generation.provenance.links.len()).map(|link| {
+            let link = generation.link_id(link);
+            (Place::Link(link), link_named(generation, link))
         });
         Self {
             generation: generation.snapshot.generation,
@@ -81,7 +82,11 @@ impl Places {
                     let wanted = wanted(&request.ports, named) && !request.vxlan;
                     (&mut selection.ports, port.index(), wanted)
                 }
-                Place::Link(link) => (&mut selection.links, link.index(), wanted(&request.links, named)),
+                Place::Link(link) => {
+                    // Only between VNets there is VXLAN.
+                    let wanted = wanted(&request.links, named) && (!request.vxlan || named.ends.is_some());
+                    (&mut selection.links, link.index(), wanted)
+                }
             };
             if list.len() <= index {
                 list.resize(index + 1, false);
@@ -171,25 +176,43 @@ fn port_named(current: &Current, port: usize) -> Named {
     }
 }
 
-fn link_named(generation: &Generation, link: PeeringId) -> Option<Named> {
-    let peering = generation.snapshot.peerings.get(link.index())?;
-    let (local, remote) = (peering.local, peering.remote);
+fn link_named(generation: &Generation, link: LinkId) -> Named {
+    let ends = ends(&generation.snapshot, link);
     let vnets = &generation.topology.vnets;
-    let named = |id: VnetId| {
+    let vnet = |id: VnetId| {
         let mut vnets = vnets.iter().enumerate();
-        vnets.find(|(index, _)| generation.vnet_id(model::topology::VnetIndex(*index)) == id)
+        vnets
+            .find(|(index, _)| generation.vnet_id(model::topology::VnetIndex(*index)) == id)
+            .map_or("-", |(_, vnet)| vnet.name.as_str())
     };
-    let ((_, from), (_, to)) = (named(local)?, named(remote)?);
-    Some(Named {
-        name: generation.peering_name(link)?.to_owned(),
-        description: format!(
-            "{} to {}; VXLAN VNI {} at {}",
-            from.name,
-            to.name,
-            super::vxlan::vni(remote),
-            super::vxlan::tunnel_end(remote)
-        ),
+    let description = ends.map_or_else(String::new, |(from, to)| {
+        let (vni, address) = (super::vxlan::vni(to), super::vxlan::tunnel_end(to));
+        format!("{} to {}; VXLAN VNI {vni} at {address}", vnet(from), vnet(to))
+    });
+    Named {
+        name: generation.link_name(link).unwrap_or("-").to_owned(),
+        description,
         vm: None,
-        ends: Some((local, remote)),
+        ends,
+    }
+}
+
+/// The VNets that a link joins, in its direction; None: a site is at one end of it.
+fn ends(snapshot: &Snapshot, link: LinkId) -> Option<(VnetId, VnetId)> {
+    let mut peerings = snapshot.peerings.iter();
+    if let Some(peering) = peerings.find(|peering| peering.link == link) {
+        return Some((peering.local, peering.remote));
+    }
+    let mut connections = snapshot.connections.iter();
+    let connection = connections.find(|connection| [connection.out, connection.back].contains(&link))?;
+    let Far::Gateway(far) = connection.far else {
+        return None;
+    };
+    let vnet = |gateway: GatewayId| Some(snapshot.gateways.get(gateway.index())?.vnet);
+    let (own, far) = (vnet(connection.gateway)?, vnet(far)?);
+    Some(if connection.out == link {
+        (own, far)
+    } else {
+        (far, own)
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::channel::Sender;
-use engine::snapshot::{NicId, PeeringId, PortId};
+use engine::snapshot::{LinkId, NicId, PortId};
 use engine::{DropReason, Told, Verdict};
 use packet::{Burst, Headers, Packet, VnetHeader};
 
@@ -24,8 +24,8 @@ pub(crate) const RING_RECORDS: usize = 1 << 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Place {
     Port(PortId),
-    /// The link of a peering, in its direction.
-    Link(PeeringId),
+    /// One direction of a link.
+    Link(LinkId),
 }
 
 /// As seen from the NIC; into a link is outbound, out of it inbound.
@@ -42,9 +42,9 @@ pub(crate) enum Fate {
     /// Towards this port.
     To(PortId),
     /// Into this link.
-    Over(PeeringId),
+    Over(LinkId),
     /// Into this link, and lost there; the link's own record counts the loss.
-    LostOver(PeeringId, DropReason),
+    LostOver(LinkId, DropReason),
     /// Lost here, at this NIC.
     Lost(DropReason, Option<NicId>),
     /// An ICMP error of the fabric's own.
@@ -70,7 +70,7 @@ pub(crate) struct Record {
 /// Of which places a capture wants packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selection {
-    /// By [`PortId`] and [`PeeringId`].
+    /// By [`PortId`] and [`LinkId`].
     pub(crate) ports: Vec<bool>,
     pub(crate) links: Vec<bool>,
     /// Only those that are lost there.
@@ -200,13 +200,13 @@ impl Taps {
         let read = std::mem::take(&mut self.read);
         for (index, (kept, verdict)) in read.iter().zip(verdicts).enumerate() {
             let Some((vnet, bytes)) = kept else { continue };
-            let entered = entered(told, index);
+            let entered = over(told, index);
             let fate = match *verdict {
                 Verdict::Forward { port, .. } => entered.map_or(Fate::To(port), Fate::Over),
                 Verdict::UnderWay => entered.map_or(Fate::Passed, Fate::Over),
-                Verdict::Drop(reason) => match entered {
-                    Some(link) => Fate::LostOver(link, reason),
-                    None => Fate::Lost(reason, lost_at(told, index)),
+                Verdict::Drop(reason) => match (lost_at(told, index), entered) {
+                    (None, Some(link)) => Fate::LostOver(link, reason),
+                    (nic, _) => Fate::Lost(reason, nic.flatten()),
                 },
             };
             self.offer(&Record {
@@ -221,40 +221,47 @@ impl Taps {
             });
         }
         self.read = read;
-        for entered in told {
-            let Told::Entered {
+        for told in told {
+            let Told::Over {
                 packet,
                 link,
                 fragment,
-            } = *entered
+                at_once: true,
+            } = *told
             else {
                 continue;
             };
-            let (Some(bytes), Some(verdict)) = (packets.get(packet), verdicts.get(packet)) else {
-                continue;
-            };
-            let fate = match *verdict {
-                Verdict::Drop(reason) => Fate::Lost(reason, lost_at(told, packet)),
-                _ => Fate::Passed,
-            };
-            let at = (at_ns, Place::Link(link), Direction::Outbound);
-            self.seen(at, fate, fragment, bytes);
+            if let Some(packet) = packets.get(packet) {
+                for direction in [Direction::Outbound, Direction::Inbound] {
+                    let at = (at_ns, Place::Link(link), direction);
+                    self.seen(at, Fate::Passed, fragment, packet);
+                }
+            }
         }
+        self.passed(at_ns, told);
     }
 
-    /// Takes the packets that have come out of a link.
-    pub(crate) fn arrived(&mut self, at_ns: u64, packets: &[Packet], verdicts: &[Verdict], told: &[Told]) {
-        for left in told {
-            let Told::Left { packet, link } = *left else {
-                continue;
-            };
-            let (Some(bytes), Some(Verdict::Forward { fragment, .. })) =
-                (packets.get(packet), verdicts.get(packet))
-            else {
-                continue;
-            };
-            let at = (at_ns, Place::Link(link), Direction::Inbound);
-            self.seen(at, Fate::Passed, *fragment, bytes);
+    /// Takes what came to the ends of links.
+    pub(crate) fn passed(&mut self, at_ns: u64, told: &[Told]) {
+        for told in told {
+            let Told::AtLink(seen) = told else { continue };
+            self.offer(&Record {
+                at_ns,
+                place: Place::Link(seen.link),
+                direction: if seen.out {
+                    Direction::Inbound
+                } else {
+                    Direction::Outbound
+                },
+                fate: match seen.lost {
+                    Some((reason, nic)) => Fate::Lost(reason, nic),
+                    None => Fate::Passed,
+                },
+                fragment: seen.fragment,
+                vnet: seen.vnet,
+                bytes: Arc::clone(&seen.bytes),
+                missed: 0,
+            });
         }
     }
 
@@ -321,18 +328,18 @@ impl Taps {
     }
 }
 
-/// The link that a packet of the burst entered.
-fn entered(told: &[Told], index: usize) -> Option<PeeringId> {
+/// The first link that a packet of the burst goes over.
+fn over(told: &[Told], index: usize) -> Option<LinkId> {
     told.iter().find_map(|told| match *told {
-        Told::Entered { packet, link, .. } if packet == index => Some(link),
+        Told::Over { packet, link, .. } if packet == index => Some(link),
         _ => None,
     })
 }
 
-/// The NIC at which a packet of the burst was lost.
-fn lost_at(told: &[Told], index: usize) -> Option<NicId> {
+/// The NIC at which a packet of the burst was lost; None: it was not, or on a link.
+fn lost_at(told: &[Told], index: usize) -> Option<Option<NicId>> {
     told.iter().find_map(|told| match *told {
-        Told::Lost { packet, nic } if packet == index => nic,
+        Told::Lost { packet, nic } if packet == index => Some(nic),
         _ => None,
     })
 }
