@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::drive::Test;
 use crate::capture_args::CaptureArgs;
+use crate::docs_args::{CompletionsArgs, ManArgs, SchemaArgs};
+use crate::edit_args::{NsgVerb, PeeringVerb, RouteTableVerb, RouteVerb, SubnetVerb, VnetVerb};
 use crate::event_args::EventArgs;
 use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextHopArgs};
 
@@ -173,6 +175,50 @@ pub(crate) enum Command {
                             peerlane event hub-spoke delete hub/hub-to-spoke1"
     )]
     Event(EventArgs),
+    /// Create, update, sync and delete single peerings of a running lab.
+    ///
+    /// In az's spelling, as are the commands for other objects. Each prints what changed, in objects and in flows.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  peerlane peering create -n hub-to-spoke1 --vnet-name hub --remote-vnet spoke1\n  \
+                            peerlane peering update -n hub-to-spoke1 --vnet-name hub --allow-forwarded-traffic true --dry-run"
+    )]
+    Peering(PeeringVerb),
+    /// Create and delete network security groups of a running lab, and their rules.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  peerlane nsg rule create -n web --nsg-name web-nsg --priority 200 --protocol Tcp \
+                      --destination-port-ranges 80 443"
+    )]
+    Nsg(NsgVerb),
+    /// Create and delete route tables of a running lab.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  peerlane route-table create -n spoke-rt"
+    )]
+    RouteTable(RouteTableVerb),
+    /// Create and delete single routes of a running lab.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  peerlane route create -n out --route-table-name spoke-rt --address-prefix 0.0.0.0/0 \
+                      --next-hop-type VirtualAppliance --next-hop-ip-address 10.0.1.4"
+    )]
+    Route(RouteVerb),
+    /// Create, update and delete VNets of a running lab.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  peerlane vnet create -n spoke9 --address-prefixes 10.9.0.0/16"
+    )]
+    Vnet(VnetVerb),
+    /// Create, update and delete subnets of a running lab.
+    #[command(
+        subcommand,
+        after_help = "Example:\n  peerlane subnet update -n app --vnet-name spoke1 --network-security-group web-nsg"
+    )]
+    Subnet(SubnetVerb),
+    /// Show changes of a running lab as they are made, and every second what was lost and carried.
+    #[command(after_help = "Example:\n  peerlane watch hub-spoke")]
+    Watch(LabArg),
     /// Write a lab back as a lab file.
     ///
     /// Of a running lab: what it is now, with the states of its peerings.
@@ -531,28 +577,6 @@ pub(crate) struct ApplyArgs {
 pub(crate) struct ExportArgs {
     #[arg(help = LAB_HELP)]
     pub(crate) lab: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SchemaArgs {
-    /// The command whose JSON output is described; the lab file when absent.
-    pub(crate) command: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompletionsArgs {
-    /// The shell.
-    #[arg(value_enum)]
-    pub(crate) shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ManArgs {
-    /// The command; the whole program when absent.
-    pub(crate) command: Option<String>,
-    /// Write every page into this directory instead.
-    #[arg(long, conflicts_with = "command")]
-    pub(crate) dir: Option<PathBuf>,
 }
 
 /// Bytes: a number, with KiB, MiB or GiB where it is no number of bytes.

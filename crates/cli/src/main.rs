@@ -5,6 +5,8 @@ mod bench;
 mod capture_args;
 mod commands;
 mod diagnostics;
+mod docs_args;
+mod edit_args;
 mod event_args;
 mod failure;
 mod lab_ref;
@@ -86,6 +88,13 @@ fn run(cli: Cli) -> Outcome {
         Command::Meter(args) => commands::meter::meter(&args, output),
         Command::Plan(args) => commands::change::plan(&args, output),
         Command::Apply(args) => commands::change::apply(&args, output),
+        Command::Peering(verb) => commands::edit::peering(&verb, output),
+        Command::Nsg(verb) => commands::edit::nsg(&verb, output),
+        Command::RouteTable(verb) => commands::edit::route_table(&verb, output),
+        Command::Route(verb) => commands::edit::route(&verb, output),
+        Command::Vnet(verb) => commands::edit::vnet(&verb, output),
+        Command::Subnet(verb) => commands::edit::subnet(&verb, output),
+        Command::Watch(args) => commands::watch::watch(&args, output),
         Command::Event(args) => commands::event::event(&args, output),
         Command::Export(args) => commands::change::export(&args),
         Command::Bench(args) => commands::bench::bench(&args, output),

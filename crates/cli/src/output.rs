@@ -60,6 +60,11 @@ impl Output {
         }
     }
 
+    /// Whether a person reads it.
+    pub(crate) fn is_table(self) -> bool {
+        self.format == Format::Table
+    }
+
     /// Writes a value; `view` is called when a person or tsv wants it.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/state`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct State {
     pub name: String,
     pub state: LabState,
@@ -23,7 +23,7 @@ pub struct State {
     pub ports: Vec<PortState>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub enum LabState {
     /// The daemon lives and the lab is not complete yet, or no more.
     Starting,
@@ -33,7 +33,7 @@ pub enum LabState {
 }
 
 /// One port of [`State`] and `GET /v1/ports`. Packets and bytes are wire packets and IP bytes.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortState {
     /// The NIC, the VNet of a VNet port, or `internet`.
@@ -49,7 +49,7 @@ pub struct PortState {
 }
 
 /// `GET /v1/overview`: what `top` shows, all of one moment.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
     pub name: String,
@@ -68,7 +68,7 @@ pub struct Overview {
 }
 
 /// How much after their time packets that were under way arrived, since the daemon started.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Lateness {
     pub packets: u64,
@@ -78,7 +78,7 @@ pub struct Lateness {
 }
 
 /// What went through a port.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortCounters {
     /// From the port into the engine.
@@ -101,7 +101,7 @@ pub struct Drop {
 }
 
 /// One line of `GET /v1/meter`: what crossed a peering since the daemon started, as its own VNet sees it (PEER-37).
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Meter {
     /// `vnet/peering`.
@@ -137,7 +137,7 @@ pub struct Flow {
 }
 
 /// One line of `GET /v1/health`: a backend that a probe asks, in the order of the lab file.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendHealth {
     pub load_balancer: String,
@@ -151,7 +151,7 @@ pub struct BackendHealth {
 }
 
 /// LB-05.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub enum HealthState {
     Up,
     Down,
@@ -160,14 +160,14 @@ pub enum HealthState {
 }
 
 /// `GET /v1/lab`: the running lab's file, from which a client compiles the same model.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub struct LabFile {
     pub file: String,
     pub text: String,
 }
 
 /// `POST /v1/event`: what is to happen now; answered with the generation that forwards from then on.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventRequest {
     /// As an entry of `events:`, in YAML or JSON; its `at` counts for nothing.
@@ -198,18 +198,19 @@ pub enum EventResult {
 }
 
 /// One route of `GET /v1/learned-routes`: what a gateway heard over BGP. The answer is null where none speaks.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LearnedRoute {
     pub gateway: String,
     pub connection: String,
+    #[schemars(with = "String")]
     pub prefix: IpNet,
     /// The neighbour's ASN.
     pub as_path: Vec<u32>,
 }
 
 /// `POST /v1/apply`: what the lab is to become; answered with [`control::Plan`].
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyRequest {
     /// Where the text comes from, for people; `-` for standard input.
@@ -222,7 +223,7 @@ pub struct ApplyRequest {
 
 /// `POST /v1/captures`: what to capture; answered with pcapng for as long as it lasts, whose number is in the header
 /// [`CAPTURE_HEADER`] and ends it by `POST /v1/captures/NUMBER/stop`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct CaptureRequest {
     /// VMs, NICs, and other ports by their names. With no links either: all of both.
@@ -248,9 +249,112 @@ pub struct CaptureRequest {
 /// The number of a capture, in the head of its answer.
 pub const CAPTURE_HEADER: &str = "peerlane-capture";
 
+/// `POST /v1/edit`: objects created, updated and deleted together, all or none; answered with [`control::Plan`].
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EditRequest {
+    pub edits: Vec<Edit>,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One object of an [`EditRequest`].
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Edit {
+    pub verb: EditVerb,
+    pub kind: EditKind,
+    /// The VNet of a peering or a subnet, the NSG of a rule, the route table of a route; absent for the others.
+    #[serde(default)]
+    pub parent: String,
+    pub name: String,
+    /// As the lab file spells them. Of an update: those that change, null takes one away.
+    #[serde(default)]
+    pub properties: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+pub enum EditVerb {
+    /// Or replace.
+    Create,
+    Update,
+    /// Of a peering: its remote address space becomes what the remote VNet has.
+    Sync,
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+pub enum EditKind {
+    Vnet,
+    Subnet,
+    Peering,
+    Nsg,
+    Rule,
+    RouteTable,
+    Route,
+}
+
+/// `change` of `GET /v1/watch`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// That forwards from then on.
+    pub generation: u64,
+    /// What was done, for people.
+    pub what: Vec<String>,
+}
+
+/// `rates` of `GET /v1/watch`: what the NICs carried since the last one.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct Rates {
+    /// How long that was.
+    pub seconds: f64,
+    /// Those that carried something.
+    pub nics: Vec<NicRate>,
+}
+
+/// One NIC of [`Rates`]: wire packets and IP bytes.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NicRate {
+    pub nic: String,
+    /// Into the fabric.
+    pub transmitted_packets: u64,
+    pub transmitted_bytes: u64,
+    /// From the fabric.
+    pub received_packets: u64,
+    pub received_bytes: u64,
+}
+
+impl From<Edit> for model::change::Edit {
+    fn from(edit: Edit) -> Self {
+        use model::change::{Kind, Verb};
+        Self {
+            verb: match edit.verb {
+                EditVerb::Create => Verb::Create,
+                EditVerb::Update => Verb::Update,
+                EditVerb::Sync => Verb::Sync,
+                EditVerb::Delete => Verb::Delete,
+            },
+            kind: match edit.kind {
+                EditKind::Vnet => Kind::Vnet,
+                EditKind::Subnet => Kind::Subnet,
+                EditKind::Peering => Kind::Peering,
+                EditKind::Nsg => Kind::Nsg,
+                EditKind::Rule => Kind::Rule,
+                EditKind::RouteTable => Kind::RouteTable,
+                EditKind::Route => Kind::Route,
+            },
+            parent: edit.parent,
+            name: edit.name,
+            properties: edit.properties,
+        }
+    }
+}
+
 /// `POST /v1/probe`: one packet exchange between real sockets. Names are resolved by the client:
 /// only namespaces and addresses are left here.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProbeRequest {
     /// Namespace of the sender: a VM, a VNet with a port, or `internet`.
@@ -277,7 +381,7 @@ pub struct ProbeRequest {
 }
 
 /// One place where a balanced packet may arrive.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProbeBackend {
     /// A VM, or a VNet with a port.
@@ -286,7 +390,7 @@ pub struct ProbeBackend {
     pub port: u16,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Hash, Serialize)]
 pub enum ProbeProtocol {
     Tcp,
     Udp,
@@ -294,7 +398,7 @@ pub enum ProbeProtocol {
 }
 
 /// What the sender's socket saw.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeResult {
     pub result: ProbeOutcome,
@@ -311,7 +415,7 @@ pub struct ProbeResult {
     pub source_port: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub enum ProbeOutcome {
     /// Data, or an RST, came back within a second.
     Allow,
@@ -319,7 +423,7 @@ pub enum ProbeOutcome {
 }
 
 /// The body of every answer that is not 2xx.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 pub struct ErrorBody {
     /// What went wrong.
     pub message: String,

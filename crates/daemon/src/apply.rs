@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use control::plan;
-use control::plan::{Declared, Plan, Record};
+use control::plan::{Declared, ObjectChange, Plan, Record};
 use engine::snapshot::PortId;
 use engine::stats::Flow;
 use lab::LabSpec;
-use model::change::{Changed, Operation, Refusal};
+use model::change::{Changed, Edit, Operation, Refusal};
 use model::config::Time;
 use model::topology::PortNamespace;
 use model::{Config, Topology};
@@ -53,6 +53,40 @@ impl Lab {
     /// # Errors
     /// As [`Lab::plan`]; or something new could not be made. The lab is as it was.
     pub(crate) fn apply(&self, file: &LabFile, flows: &[Flow]) -> Result<Plan, ChangeError> {
+        let done = self.become_file(file, flows);
+        self.tell_of_plan(&done);
+        done
+    }
+
+    /// What [`Lab::edit`] would do. Not for asynchronous code.
+    ///
+    /// # Errors
+    /// As [`Lab::edit`].
+    pub(crate) fn plan_edit(&self, edits: &[Edit], flows: &[Flow]) -> Result<Plan, ChangeError> {
+        let present = self.current();
+        let wanted = edited(&present, edits)?;
+        Ok(self.compare(&present, &wanted.next, flows))
+    }
+
+    /// Creates, updates and deletes objects, all or none. Returns what that changed. Not for asynchronous code.
+    ///
+    /// # Errors
+    /// A rule forbids it, or something new could not be made. The lab is as it was.
+    pub(crate) fn edit(&self, edits: &[Edit], flows: &[Flow]) -> Result<Plan, ChangeError> {
+        let done = (|| {
+            let mut hands = self.hands.lock();
+            let attached = hands.as_mut().ok_or_else(|| self.hands.absent())?;
+            let present = self.current();
+            let wanted = edited(&present, edits)?;
+            let plan = self.compare(&present, &wanted.next, flows);
+            self.carry_out(attached, &present, wanted)?;
+            Ok(plan)
+        })();
+        self.tell_of_plan(&done);
+        done
+    }
+
+    fn become_file(&self, file: &LabFile, flows: &[Flow]) -> Result<Plan, ChangeError> {
         let mut hands = self.hands.lock();
         let attached = hands.as_mut().ok_or_else(|| self.hands.absent())?;
         let present = self.current();
@@ -72,13 +106,34 @@ impl Lab {
         actor: Option<&str>,
         decide: impl FnOnce(&Config) -> Result<Vec<Operation>, Refusal>,
     ) -> Result<u64, ChangeError> {
-        let mut hands = self.hands.lock();
-        let attached = hands.as_mut().ok_or_else(|| self.hands.absent())?;
-        let present = self.current();
-        let operations = decide(&present.config)?;
-        let changed = model::change::apply(&present.config, &operations, actor)?;
-        let wanted = become_changed(&present, changed)?;
-        self.carry_out(attached, &present, wanted)
+        let mut carried = None;
+        let done = (|| {
+            let mut hands = self.hands.lock();
+            let attached = hands.as_mut().ok_or_else(|| self.hands.absent())?;
+            let present = self.current();
+            let operations = decide(&present.config)?;
+            let (_, operations) = carried.insert((Arc::clone(&present), operations));
+            let changed = model::change::apply(&present.config, operations, actor)?;
+            let wanted = become_changed(&present, changed)?;
+            self.carry_out(attached, &present, wanted)
+        })();
+        // Where nothing was to be done, nothing failed.
+        if let Some((present, operations)) = carried {
+            let what = |it: &Operation| it.summary(&present.config);
+            let all = |_: &u64| operations.iter().map(what).collect();
+            self.outcomes.note(&done, |generation| *generation, all);
+        }
+        done
+    }
+
+    fn tell_of_plan(&self, done: &Result<Plan, ChangeError>) {
+        let generation = |_: &Plan| self.published.current().generation;
+        let object = |it: &ObjectChange| {
+            let kind = it.kind.rsplit('/').next().unwrap_or_default();
+            format!("{:?} {kind} {}", it.action, it.name)
+        };
+        self.outcomes
+            .note(done, generation, |plan| plan.objects.iter().map(object).collect());
     }
 
     fn compare(&self, present: &Current, next: &Current, flows: &[Flow]) -> Plan {
@@ -170,6 +225,14 @@ fn want(present: &Current, file: &LabFile, age: Time) -> Result<Wanted, ChangeEr
     let changed = model::change::converge(&present.config, &loaded.config)?;
     let (config, topology, text) = settle(loaded, changed, age);
     wanted(present, config, topology, (file.file.clone(), text))
+}
+
+fn edited(present: &Current, edits: &[Edit]) -> Result<Wanted, ChangeError> {
+    let operations = edits
+        .iter()
+        .map(|edit| model::change::edit(&present.config, edit));
+    let operations = operations.collect::<Result<Vec<_>, Refusal>>()?;
+    become_changed(present, model::change::apply(&present.config, &operations, None)?)
 }
 
 /// What operations make of the lab; the file stays the one it was brought up or changed with, as a name.

@@ -1,6 +1,7 @@
 //! A blocking client of the control socket, for the command line.
 
 mod capture;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    ApplyRequest, BackendHealth, Drop, ErrorBody, EventRequest, EventState, Flow, LabFile, LearnedRoute,
-    Meter, Overview, PortState, ProbeRequest, ProbeResult, State,
+    ApplyRequest, BackendHealth, Drop, EditRequest, ErrorBody, EventRequest, EventState, Flow, LabFile,
+    LearnedRoute, Meter, Overview, PortState, ProbeRequest, ProbeResult, State,
 };
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
@@ -162,6 +163,14 @@ impl Client {
     /// See [`Client::state`]; refused also where a rule forbids it or the lab has not what it names.
     pub fn event(&self, request: &EventRequest) -> Result<u64, ClientError> {
         self.call(Method::POST, "/v1/event", request)
+    }
+
+    /// Creates, updates and deletes objects, or with `dry_run` says what that would change.
+    ///
+    /// # Errors
+    /// See [`Client::state`]; refused also where a rule forbids it.
+    pub fn edit(&self, request: &EditRequest) -> Result<Plan, ClientError> {
+        self.call(Method::POST, "/v1/edit", request)
     }
 
     /// Takes the lab down; answers when nothing is left of it.

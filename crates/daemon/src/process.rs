@@ -249,8 +249,9 @@ async fn serve(
     let _ = flow_logs.await;
     let captured = lab.captures.any();
     if let End::Drain = end {
-        drain(&lab);
+        // While it still forwards.
         server.drain().await;
+        drain(&lab);
         return Ok(());
     }
     let mut result = take_down(&lab);

@@ -14,6 +14,7 @@ use engine::snapshot::NicId;
 use engine::stats::Stats;
 use lab::{LabSpec, Namespace};
 use model::Config;
+use model::topology::NicIndex;
 use packet::Protocol;
 use packet::key::unmapped;
 use tokio::sync::watch;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use crate::api::{Drop, Flow, LabFile, LabState, Lateness, Meter, Overview, PortCounters, PortState, State};
 use crate::capture::Captures;
 use crate::change::Hands;
+use crate::changes::Outcomes;
 use crate::events::Events;
 use crate::health::Health;
 use crate::ports::Ports;
@@ -42,6 +44,7 @@ pub(crate) struct Lab {
     pub(crate) hands: Hands,
     pub(crate) prober: Prober,
     pub(crate) health: Health,
+    pub(crate) outcomes: Outcomes,
     pub(crate) captures: Captures,
     pub(crate) started: Instant,
     pub(crate) events: Events,
@@ -82,6 +85,7 @@ impl Lab {
             hands,
             prober: Prober::new(),
             health: Health::default(),
+            outcomes: Outcomes::new(),
             captures: Captures::default(),
             started: Instant::now(),
             events: Events::default(),
@@ -222,6 +226,15 @@ impl Current {
         Ok(LabFile {
             file: self.file.clone(),
             text,
+        })
+    }
+
+    /// Every NIC by name, with the place of its counters.
+    pub(crate) fn nics(&self) -> impl Iterator<Item = (String, usize)> {
+        let nics = self.generation.topology.nics.iter().enumerate();
+        nics.map(|(position, nic)| {
+            let id = self.generation.nic_id(NicIndex(position));
+            (nic.name.clone(), id.index())
         })
     }
 

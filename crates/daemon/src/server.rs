@@ -9,22 +9,23 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State as Extract};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
+use control::Plan;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::{
-    ApplyRequest, BackendHealth, CAPTURE_HEADER, CaptureRequest, ErrorBody, EventRequest, EventState, Flow,
-    LabFile, LearnedRoute, Meter, Overview, PortState, ProbeRequest, State,
+    ApplyRequest, BackendHealth, CAPTURE_HEADER, CaptureRequest, EditRequest, ErrorBody, EventRequest,
+    EventState, Flow, LabFile, LearnedRoute, Meter, Overview, PortState, ProbeRequest, State,
 };
 use crate::change::ChangeError;
 use crate::running::Lab;
-use crate::{api, events, learned, probe};
+use crate::{api, events, learned, metrics, openapi, probe, watch};
 
 /// The largest request body: a probe is some hundred bytes.
 const BODY_LIMIT_BYTES: usize = 64 << 10;
@@ -158,6 +159,9 @@ fn router(shared: Shared, arm: Router) -> Router {
             "/v1/apply",
             post(apply).layer(DefaultBodyLimit::max(LAB_LIMIT_BYTES)),
         )
+        .route("/v1/edit", post(edit))
+        .route("/v1/watch", get(watch))
+        .route("/v1/openapi.json", get(openapi))
         .route("/v1/stop", post(stop))
         .route(
             "/v1/{*rest}",
@@ -167,6 +171,7 @@ fn router(shared: Shared, arm: Router) -> Router {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method")
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES))
+        .route("/metrics", get(metrics_page))
         .with_state(shared)
         .fallback_service(arm)
 }
@@ -264,19 +269,43 @@ async fn apply(
         Ok(Json(request)) => request,
         Err(rejection) => return Refusal::new(rejection.status(), rejection.body_text()).into_response(),
     };
-    let flows: Vec<_> = shared.lab.workers.flows().await.into_iter().flatten().collect();
+    let file = LabFile { file, text };
+    planned(shared.lab, move |lab, flows| match dry_run {
+        true => lab.plan(&file, flows),
+        false => lab.apply(&file, flows),
+    })
+    .await
+}
+
+async fn edit(
+    Extract(shared): Extract<Shared>,
+    request: Result<Json<EditRequest>, JsonRejection>,
+) -> Response {
+    let EditRequest { edits, dry_run } = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return Refusal::new(rejection.status(), rejection.body_text()).into_response(),
+    };
+    let edits: Vec<_> = edits.into_iter().map(model::change::Edit::from).collect();
+    planned(shared.lab, move |lab, flows| match dry_run {
+        true => lab.plan_edit(&edits, flows),
+        false => lab.edit(&edits, flows),
+    })
+    .await
+}
+
+/// Runs a change, or only plans it, and answers with the plan.
+async fn planned(
+    lab: Arc<Lab>,
+    change: impl FnOnce(&Lab, &[engine::stats::Flow]) -> Result<Plan, ChangeError> + Send + 'static,
+) -> Response {
+    let flows: Vec<_> = lab.workers.flows().await.into_iter().flatten().collect();
     let (sender, receiver) = oneshot::channel();
-    let (lab, file) = (shared.lab, LabFile { file, text });
     // Namespaces and TUNs take their time, and questions are answered meanwhile.
     let started = std::thread::Builder::new()
         .name(String::from("change"))
         .spawn(move || {
-            let done = match dry_run {
-                true => lab.plan(&file, &flows),
-                false => lab.apply(&file, &flows),
-            };
             // Whoever asked may have gone; the change is made or not, as a whole.
-            let _ = sender.send(done);
+            let _ = sender.send(change(&lab, &flows));
         });
     let failed = |message: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, message).into_response();
     if let Err(error) = started {
@@ -310,6 +339,27 @@ async fn event(
     match done {
         Ok(generation) => Json(generation).into_response(),
         Err(error) => Refusal::from(error).into_response(),
+    }
+}
+
+async fn watch(Extract(shared): Extract<Shared>) -> Response {
+    match watch::follow(&shared.lab) {
+        Some(events) => events.into_response(),
+        None => {
+            let message = "as many watch this lab as can; try again when one has gone";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+        }
+    }
+}
+
+async fn openapi() -> Json<serde_json::Value> {
+    Json(openapi::document())
+}
+
+async fn metrics_page(Extract(shared): Extract<Shared>) -> Response {
+    match metrics::page(&shared.lab).await {
+        Ok(page) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
+        Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use engine::DropReason;
 use engine::flow_log::FlowEvent;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::capture::tap::{Place, Selection, Tap, Taps};
 use crate::publish::Published;
+use crate::thread::{busy, drop_capabilities, unguessable};
 use crate::waiting::{Pause, Waiting};
 
 /// Packets read from one port before the next has its turn: enough to share the cost of a burst, few enough that
@@ -40,6 +42,8 @@ const MAIL: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) enum Ask {
     Stats(oneshot::Sender<Stats>),
+    /// The time this thread has had of a core.
+    Busy(oneshot::Sender<Duration>),
     Flows(oneshot::Sender<Vec<Flow>>),
     /// And how many were not kept.
     FlowEvents(oneshot::Sender<(Vec<FlowEvent>, u64)>),
@@ -149,6 +153,11 @@ impl Workers {
     /// Asks every worker for its counters.
     pub(crate) async fn stats(&self) -> Vec<Stats> {
         self.ask(Ask::Stats).await
+    }
+
+    /// Asks every worker how long it has worked: time on a core, in the kernel too.
+    pub(crate) async fn busy(&self) -> Vec<Duration> {
+        self.ask(Ask::Busy).await
     }
 
     /// Asks every worker for its records of NSG state.
@@ -568,6 +577,7 @@ impl Worker {
             // Whoever asked may have gone; that is its own affair.
             match ask {
                 Ask::Stats(answer) => drop(answer.send(self.engine.stats())),
+                Ask::Busy(answer) => drop(answer.send(busy())),
                 Ask::Flows(answer) => drop(answer.send(self.engine.flows(monotonic_ns()))),
                 Ask::FlowEvents(answer) => {
                     let snapshot = self.published.load(self.number);
@@ -647,22 +657,6 @@ impl Drop for AbortOnPanic {
             std::process::abort();
         }
     }
-}
-
-/// A thread that reads hostile packets needs no privilege: its descriptors are open.
-fn drop_capabilities() -> rustix::io::Result<()> {
-    let none = rustix::thread::CapabilitySets {
-        effective: rustix::thread::CapabilitySet::empty(),
-        permitted: rustix::thread::CapabilitySet::empty(),
-        inheritable: rustix::thread::CapabilitySet::empty(),
-    };
-    rustix::thread::set_capabilities(None, none)
-}
-
-/// A seed that nobody who sends packets can guess: the standard library's hash keys come from the kernel.
-fn unguessable() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

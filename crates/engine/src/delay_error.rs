@@ -12,6 +12,7 @@ const BUCKETS: usize = (OCTAVES - PER_OCTAVE_BITS as usize + 1) * PER_OCTAVE;
 pub struct DelayError {
     counts: Box<[u64]>,
     count: u64,
+    sum_ns: u64,
     max_ns: u64,
 }
 
@@ -20,6 +21,7 @@ impl DelayError {
     pub fn record(&mut self, error_ns: u64) {
         self.counts[bucket(error_ns)] += 1;
         self.count += 1;
+        self.sum_ns = self.sum_ns.saturating_add(error_ns);
         self.max_ns = self.max_ns.max(error_ns);
     }
 
@@ -29,6 +31,7 @@ impl DelayError {
             *count += other;
         }
         self.count += other.count;
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
@@ -36,6 +39,19 @@ impl DelayError {
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
+    }
+
+    #[must_use]
+    pub const fn sum_ns(&self) -> u64 {
+        self.sum_ns
+    }
+
+    /// How many errors were surely no larger: of the bucket that holds `error_ns`, none.
+    #[must_use]
+    pub fn at_most(&self, error_ns: u64) -> u64 {
+        let buckets = self.counts.iter().enumerate();
+        let whole = buckets.take_while(|(index, _)| last_of(*index) <= error_ns);
+        whole.map(|(_, count)| count).sum()
     }
 
     #[must_use]
@@ -63,6 +79,7 @@ impl Default for DelayError {
         Self {
             counts: vec![0; BUCKETS].into_boxed_slice(),
             count: 0,
+            sum_ns: 0,
             max_ns: 0,
         }
     }

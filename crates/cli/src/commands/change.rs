@@ -81,7 +81,7 @@ fn helped(failure: Failure, help: Option<&str>) -> Failure {
     }
 }
 
-fn show(plan: &Plan, output: Output) -> Result<(), Failure> {
+pub(crate) fn show(plan: &Plan, output: Output) -> Result<(), Failure> {
     output.show(plan, |_| View {
         header: vec!["Action", "Type", "Name", "What", "Before", "After"],
         rows: plan

@@ -7,11 +7,12 @@ use clap_mangen::Man;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use crate::args::{Cli, CompletionsArgs, ManArgs, SchemaArgs};
+use crate::args::Cli;
 use crate::commands::explain::Explained;
 use crate::commands::test::TestRow;
 use crate::commands::{bench, doctor, meter, run};
 use crate::diagnostics::Validation;
+use crate::docs_args::{CompletionsArgs, ManArgs, SchemaArgs};
 use crate::failure::{Failure, Outcome, exit};
 use crate::output::write_out;
 
@@ -41,7 +42,9 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "peerings" => generator.root_schema_for::<Vec<control::present::PeeringRow>>(),
         "loadbalancers" => generator.root_schema_for::<Vec<control::present::LoadBalancerRow>>(),
         "test" => generator.root_schema_for::<Vec<TestRow>>(),
-        "plan" | "apply" => generator.root_schema_for::<control::Plan>(),
+        "plan" | "apply" | "peering" | "nsg" | "route-table" | "route" | "vnet" | "subnet" => {
+            generator.root_schema_for::<control::Plan>()
+        }
         "doctor" => generator.root_schema_for::<doctor::Report>(),
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
         "event" => generator.root_schema_for::<Vec<daemon::api::EventState>>(),
@@ -57,7 +60,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, doctor, drops, flows, event, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
+                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, peering, nsg, route-table, route, vnet, subnet, doctor, drops, flows, event, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
                  run-configuration-diagnostic and show-topology",
             ));
         }

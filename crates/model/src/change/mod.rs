@@ -12,6 +12,7 @@
 //!   [`Changed::config`] for the next change: it holds the states of peerings and the addresses NICs have, which a file may leave out.
 
 mod between;
+mod edit;
 mod event;
 mod gate;
 mod in_use;
@@ -24,6 +25,7 @@ mod section;
 mod vnets;
 
 pub use between::between;
+pub use edit::{Edit, Kind, Verb, edit};
 pub use event::event;
 pub use gate::{Gate, Ticket};
 pub use refusal::Refusal;
@@ -175,6 +177,14 @@ pub enum Operation {
     ForgetEvent {
         event: Box<config::Event>,
     },
+}
+
+impl Operation {
+    /// What it does to this lab, in ARM's words, for people.
+    #[must_use]
+    pub fn summary(&self, config: &Config) -> String {
+        rights::summary(config, self)
+    }
 }
 
 /// What operations lead to.

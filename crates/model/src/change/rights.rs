@@ -20,6 +20,19 @@ pub(super) fn check(config: &Config, operation: &Operation, actor: Option<&str>)
     authorize(config, actor, &action, &resource)
 }
 
+/// What an operation does, in ARM's words: the action, and the resource it is done to or in.
+pub(super) fn summary(config: &Config, operation: &Operation) -> String {
+    let (resource, action) = match operation {
+        Operation::PutPeering { peering } => {
+            let vnet = peering.from.clone();
+            let name = peering.name.clone();
+            needs(config, &Operation::SyncPeering { vnet, name })
+        }
+        operation => needs(config, operation),
+    };
+    format!("{action} {}", resource.path)
+}
+
 /// Whoever is no principal may do nothing.
 fn known(config: &Config, actor: Option<&str>) -> Result<(), Refusal> {
     match actor {
