@@ -4,8 +4,8 @@
 //! (`pcapng`), and whoever reads the stream may be as slow as they like: what does not fit is counted, and told.
 
 mod filter;
-mod names;
-mod pcapng;
+pub(crate) mod names;
+pub(crate) mod pcapng;
 pub(crate) mod tap;
 mod vxlan;
 

@@ -28,6 +28,7 @@ mod ports;
 mod probe;
 mod process;
 mod publish;
+pub mod replay;
 mod running;
 mod server;
 mod speakers;

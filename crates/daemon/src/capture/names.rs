@@ -14,8 +14,8 @@ use crate::running::Current;
 
 /// The ports and links of a generation.
 #[derive(Debug)]
-pub(super) struct Places {
-    pub(super) generation: u64,
+pub(crate) struct Places {
+    pub(crate) generation: u64,
     places: BTreeMap<Place, Named>,
     /// By [`NicId`].
     nics: Vec<Option<String>>,
@@ -25,16 +25,21 @@ pub(super) struct Places {
 pub(super) struct Named {
     /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering` or its connection.
     pub(super) name: String,
+pub(crate) struct Named {
+    /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering`.
+    pub(crate) name: String,
     /// For people.
-    pub(super) description: String,
+    pub(crate) description: String,
     /// The VM whose NIC is behind a port.
     vm: Option<String>,
     /// The VNets that a link joins, in its direction.
     pub(super) ends: Option<(VnetId, VnetId)>,
+    /// Whom a link joins, in its direction.
+    pub(crate) ends: Option<(VnetId, VnetId)>,
 }
 
 impl Places {
-    pub(super) fn of(current: &Current) -> Self {
+    pub(crate) fn of(current: &Current) -> Self {
         let generation = &current.generation;
         let ports = 0..generation.provenance.ports.len();
         let ports = ports.map(|port| (Place::Port(generation.port_id(port)), port_named(current, port)));
@@ -55,21 +60,21 @@ impl Places {
         }
     }
 
-    pub(super) fn nic(&self, nic: NicId) -> Option<&str> {
+    pub(crate) fn nic(&self, nic: NicId) -> Option<&str> {
         self.nics.get(nic.index())?.as_deref()
     }
 
-    pub(super) fn get(&self, place: Place) -> Option<&Named> {
+    pub(crate) fn get(&self, place: Place) -> Option<&Named> {
         self.places.get(&place)
     }
 
-    pub(super) fn name(&self, place: Place) -> &str {
+    pub(crate) fn name(&self, place: Place) -> &str {
         // It has just gone, or has just come.
         self.get(place).map_or("-", |named| &named.name)
     }
 
     /// Which places a request means: all, or those it names. What is not there yet may come with a change.
-    pub(super) fn select(&self, request: &CaptureRequest) -> Selection {
+    pub(crate) fn select(&self, request: &CaptureRequest) -> Selection {
         let mut selection = Selection {
             drops_only: request.drops,
             ..Selection::default()
@@ -97,13 +102,13 @@ impl Places {
     }
 
     /// The places of a selection, ports first.
-    pub(super) fn selected(&self, selection: &Selection) -> impl Iterator<Item = Place> {
+    pub(crate) fn selected(&self, selection: &Selection) -> impl Iterator<Item = Place> {
         let places = self.places.keys().copied();
         places.filter(|place| selection.has(*place))
     }
 
     /// What a request names and the lab does not have.
-    pub(super) fn unknown(&self, request: &CaptureRequest) -> Option<String> {
+    pub(crate) fn unknown(&self, request: &CaptureRequest) -> Option<String> {
         let known = |wanted_link: bool, name: &str| {
             let places = self.places.iter();
             places
@@ -143,7 +148,7 @@ impl Named {
 }
 
 /// The private addresses of a VM or a NIC, for filters.
-pub(super) fn addresses(generation: &Generation, name: &str) -> Vec<IpAddr> {
+pub(crate) fn addresses(generation: &Generation, name: &str) -> Vec<IpAddr> {
     let topology = &generation.topology;
     let nics = topology.nics.iter().filter(|nic| {
         let vm = nic.vm.map(|vm| topology.vms[vm.0].name.as_str());

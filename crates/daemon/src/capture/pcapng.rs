@@ -26,7 +26,7 @@ const LONGEST: u32 = 1 << 18;
 
 /// What a super-packet, and a packet on a link, looks like in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// As its segments, checksums finished.
     Segments,
     /// As it was read.
@@ -37,15 +37,15 @@ pub(super) enum Form {
 
 /// How much of which packets is written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// Of each packet.
-    pub(super) bytes: u32,
+    pub(crate) bytes: u32,
     /// Packets that may still be written.
-    pub(super) packets: u64,
+    pub(crate) packets: u64,
 }
 
 /// Writes blocks into memory, from where [`Writer::take`] takes them.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     blocks: PcapNgWriter<Vec<u8>>,
     interfaces: BTreeMap<Place, Interface>,
     form: Form,
@@ -68,7 +68,7 @@ struct Interface {
 }
 
 impl Writer {
-    pub(super) fn new(form: Form, limits: Limits, epoch_ns: u64) -> Result<Self, PcapError> {
+    pub(crate) fn new(form: Form, limits: Limits, epoch_ns: u64) -> Result<Self, PcapError> {
         let section = SectionHeaderBlock {
             // The crate writes the two halves of a statistics block's time in the order of this byte order only.
             endianness: Endianness::Big,
@@ -92,22 +92,22 @@ impl Writer {
     }
 
     /// Whether as many packets are written as were asked for.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.limits.packets == 0
     }
 
     /// Bytes that wait to be taken.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.blocks.get_ref().len()
     }
 
     /// Whole blocks.
-    pub(super) fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(self.blocks.get_mut())
     }
 
     /// Describes a place before its first packet, once.
-    pub(super) fn describe(&mut self, place: Place, places: &Places) -> Result<u32, PcapError> {
+    pub(crate) fn describe(&mut self, place: Place, places: &Places) -> Result<u32, PcapError> {
         if let Some(interface) = self.interfaces.get(&place) {
             return Ok(interface.id);
         }
@@ -137,7 +137,7 @@ impl Writer {
     }
 
     /// Writes the wire packets of a record.
-    pub(super) fn write(&mut self, record: &Record, places: &Places) -> Result<(), PcapError> {
+    pub(crate) fn write(&mut self, record: &Record, places: &Places) -> Result<(), PcapError> {
         let interface = self.describe(record.place, places)?;
         let comment = comment(record.fate, places);
         let ends = places.get(record.place).and_then(|named| named.ends);
@@ -213,7 +213,7 @@ impl Writer {
     }
 
     /// Writes what each interface came to; `missed` was not told of yet.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &mut self,
         now_ns: u64,
         missed: &HashMap<Place, u64>,
