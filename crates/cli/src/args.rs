@@ -10,6 +10,7 @@ use crate::capture_args::CaptureArgs;
 use crate::docs_args::{CompletionsArgs, ManArgs, SchemaArgs};
 use crate::edit_args::{NsgVerb, PeeringVerb, RouteTableVerb, RouteVerb, SubnetVerb, VnetVerb};
 use crate::event_args::EventArgs;
+use crate::replay_args::ReplayArgs;
 use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextHopArgs};
 
 pub(crate) const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
@@ -258,6 +259,17 @@ pub(crate) enum Command {
     /// One end of the traffic of `bench`.
     #[command(hide = true)]
     BenchEnd(BenchEndArgs),
+    /// Send recorded packets through a lab's engine and links on a clock of its own, and say what becomes of them.
+    ///
+    /// Nothing is brought up: no namespace, no TUN, no privilege, and no waiting. The same lab, seed and packets give the
+    /// same output, byte for byte. Who sends a packet is found by its source address; it is sent at the time it was
+    /// recorded, replies too, for nobody in the lab answers. The lab's `events:` happen on the same clock, which begins with
+    /// the first packet. Load balanced backends are up, and BGP has said what it should.
+    #[command(
+        after_help = "Examples:\n  peerlane replay traffic.pcap examples/hub-spoke.vnet.yaml --seed 7 -w out.pcapng\n  \
+                      peerlane replay --generate 10k --from client --to web --for 5s examples/hub-spoke.vnet.yaml"
+    )]
+    Replay(ReplayArgs),
     /// Show the next hop of a packet of a VM.
     ///
     /// JSON output of this and the next four is that of `az network watcher`. Diagnostics are of running VMs,

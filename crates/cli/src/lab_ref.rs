@@ -154,6 +154,14 @@ pub(crate) fn source(argument: &str) -> Result<Source, Failure> {
     Ok(Source::Path(path))
 }
 
+/// The checked model of a lab file.
+///
+/// # Errors
+/// It cannot be read, or has errors, which are said in full.
+pub(crate) fn from_file(file: &str) -> Result<Loaded, Failure> {
+    load(source(file)?).map_err(|errors| refused(&errors))
+}
+
 /// Reads and checks a lab file; notes about it are said on standard error.
 ///
 /// # Errors

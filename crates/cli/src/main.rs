@@ -13,6 +13,7 @@ mod lab_ref;
 mod output;
 mod prices;
 mod probes;
+mod replay_args;
 mod top;
 mod watcher_args;
 
@@ -99,6 +100,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Export(args) => commands::change::export(&args),
         Command::Bench(args) => commands::bench::bench(&args, output),
         Command::BenchEnd(args) => commands::bench::end(&args),
+        Command::Replay(args) => commands::replay::replay(&args, output),
         Command::ShowNextHop(args) => commands::watcher::show_next_hop(&args, output),
         Command::TestIpFlow(args) => commands::watcher::test_ip_flow(&args, output),
         Command::TestConnectivity(args) => commands::watcher::test_connectivity(&args, output),

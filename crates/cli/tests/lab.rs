@@ -24,6 +24,7 @@ mod offline;
 mod planned;
 mod programs;
 mod readme;
+mod replay;
 mod support;
 mod top;
 mod upgrade;

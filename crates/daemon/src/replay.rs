@@ -25,7 +25,7 @@ use packet::{Burst, VnetHeader};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::api::{CaptureRequest, Drop, EventResult, EventState, LabFile};
+use crate::api::{CaptureRequest, Drop, EventResult, EventState};
 use crate::capture::names::Places;
 use crate::capture::pcapng::{Form, Limits, Writer};
 use crate::capture::tap::{Record, Tap, Taps};
@@ -171,7 +171,6 @@ impl<'a> Replay<'a> {
             mut topology,
             mut config,
             file,
-            text,
             ..
         } = loaded;
         let seed = options.seed.or(config.seed).unwrap_or_default();
@@ -189,7 +188,8 @@ impl<'a> Replay<'a> {
         let spec = LabSpec::of(&topology).map_err(|error| failed(&error))?;
         let compiled = control::compile(&topology, 1);
         let current = Current {
-            file: LabFile { file, text },
+            file,
+            text: None,
             config: Arc::new(config),
             spec,
             generation: Generation::first(Arc::new(topology), compiled),

@@ -68,6 +68,14 @@ impl Share {
 }
 
 impl Time {
+    /// As a file says it.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn read(text: &str) -> Result<Self, &'static str> {
+        Self::parse(text)
+    }
+
     /// # Errors
     /// What was expected.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {

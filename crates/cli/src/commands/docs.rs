@@ -48,6 +48,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "doctor" => generator.root_schema_for::<doctor::Report>(),
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
         "event" => generator.root_schema_for::<Vec<daemon::api::EventState>>(),
+        "replay" => generator.root_schema_for::<daemon::replay::Replayed>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
         "meter" => generator.root_schema_for::<Vec<meter::Charge>>(),
         "bench" => generator.root_schema_for::<bench::Report>(),
@@ -60,7 +61,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, peering, nsg, route-table, route, vnet, subnet, doctor, drops, flows, event, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
+                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, peering, nsg, route-table, route, vnet, subnet, doctor, drops, flows, event, replay, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
                  run-configuration-diagnostic and show-topology",
             ));
         }

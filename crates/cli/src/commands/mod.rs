@@ -14,6 +14,7 @@ pub(crate) mod explain;
 pub(crate) mod inspect;
 pub(crate) mod meter;
 pub(crate) mod path_view;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod test;
 pub(crate) mod top;

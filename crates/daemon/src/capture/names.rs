@@ -22,19 +22,14 @@ pub(crate) struct Places {
 }
 
 #[derive(Debug)]
-pub(super) struct Named {
-    /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering` or its connection.
-    pub(super) name: String,
 pub(crate) struct Named {
-    /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering`.
+    /// Of a port: its NIC, VNet, connection or gateway, or `internet`; of a link: `vnet/peering` or its connection.
     pub(crate) name: String,
     /// For people.
     pub(crate) description: String,
     /// The VM whose NIC is behind a port.
     vm: Option<String>,
     /// The VNets that a link joins, in its direction.
-    pub(super) ends: Option<(VnetId, VnetId)>,
-    /// Whom a link joins, in its direction.
     pub(crate) ends: Option<(VnetId, VnetId)>,
 }
 
