@@ -222,3 +222,23 @@ fn recorded_packets_are_sent_by_whoever_has_their_source() {
     assert!(replays.run(&[&path]).stderr.contains("no whole pcap"));
     assert_eq!(replays.run(&[]).code, 2);
 }
+
+#[test]
+fn chance_on_links_follows_from_the_seed_alone() {
+    let replays =
+        Replays::new("links: { one/one-to-two: { loss: 10%, duplicate: 1%, jitter: { deviation: 1ms } } }\n");
+    let outputs = [("7", "a.pcapng"), ("7", "b.pcapng"), ("8", "c.pcapng")].map(|(seed, name)| {
+        let path = replays.path(name);
+        let result = replays.replay(&[&GENERATE[..], &["--seed", seed, "-w", &path]].concat());
+        (result, fs::read(path).unwrap())
+    });
+    let [(one, first), (two, second), (three, third)] = outputs;
+    assert_eq!(one, two);
+    assert!(first == second && first != third);
+    for result in [one, three] {
+        let lost = dropped(&result, "LinkLoss");
+        let duplicated = result["links"][0]["duplicated"].as_u64().unwrap();
+        assert!((60..140).contains(&lost), "{result}");
+        assert_eq!(received(&result, "b-nic"), 1000 - lost + duplicated, "{result}");
+    }
+}

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use control::Generation;
 use control::compile::PortOwner;
 use crossbeam::channel::{Receiver, unbounded};
-use engine::snapshot::PortId;
+use engine::snapshot::{LinkId, NicId, PeeringId, PortId};
+use engine::stats::Stats;
 use engine::{Verdict, Worker, WorkerOptions};
 use lab::LabSpec;
 use model::config::Event;
@@ -73,12 +74,23 @@ pub struct NicCount {
     pub received_bytes: u64,
 }
 
-/// Wire packets and IP bytes that crossed a peering, in its direction.
-#[derive(Clone, Debug, JsonSchema, PartialEq, Eq, Serialize)]
+/// A peering in its direction, or a connection in both: wire packets and IP bytes that crossed it, and what its link did.
+#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LinkCount {
     pub link: String,
     pub packets: u64,
     pub bytes: u64,
+    /// By chance.
+    pub lost: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
+    pub corrupted: u64,
+    /// Told of congestion (ECN).
+    pub marked: u64,
+    pub queue_full: u64,
+    /// Came while the link was down.
+    pub down: u64,
 }
 
 /// Why a replay has no result.
@@ -280,8 +292,9 @@ impl<'a> Replay<'a> {
     }
 
     fn arrive(&mut self) -> Result<(), ReplayError> {
+        let snapshot = &self.current.generation.snapshot;
         self.worker
-            .arrive(self.now_ns, &mut self.burst, &mut self.verdicts);
+            .arrive(snapshot, self.now_ns, &mut self.burst, &mut self.verdicts);
         if let Some(recorder) = &mut self.recorder {
             let (packets, told) = (self.burst.filled(), self.worker.told());
             recorder.taps.arrived(self.now_ns, packets, &self.verdicts, told);
@@ -384,23 +397,13 @@ impl<'a> Replay<'a> {
         let generation = &self.current.generation;
         let stats = self.worker.stats();
         let nics = (0..).zip(&stats.nics).filter_map(|(id, count)| {
-            let nic = generation.nic_name(engine::snapshot::NicId(id))?.to_owned();
+            let nic = generation.nic_name(NicId(id))?.to_owned();
             Some(NicCount {
                 nic,
                 sent_packets: count.tx_packets,
                 sent_bytes: count.tx_bytes,
                 received_packets: count.rx_packets,
                 received_bytes: count.rx_bytes,
-            })
-        });
-        let links = (0..).zip(&stats.peerings).filter_map(|(id, count)| {
-            let link = generation
-                .peering_name(engine::snapshot::PeeringId(id))?
-                .to_owned();
-            Some(LinkCount {
-                link,
-                packets: count.packets,
-                bytes: count.bytes,
             })
         });
         let mut drops: Vec<Drop> = stats
@@ -432,7 +435,7 @@ impl<'a> Replay<'a> {
                 })
                 .collect(),
             nics: nics.collect(),
-            links: links.collect(),
+            links: link_counts(generation, &stats),
             drops,
             events,
         })
@@ -491,6 +494,38 @@ impl<'a> Recorder<'a> {
         self.output.write_all(&self.writer.take())?;
         self.output.flush()
     }
+}
+
+/// By name: a direction that came again has two ids, and a connection has one for each way.
+fn link_counts(generation: &Generation, stats: &Stats) -> Vec<LinkCount> {
+    let mut counts: BTreeMap<String, LinkCount> = BTreeMap::new();
+    for (id, crossed) in (0..).zip(&stats.peerings) {
+        if let Some(name) = generation.peering_name(PeeringId(id)) {
+            let count = counts.entry(name.to_owned()).or_default();
+            count.packets += crossed.packets;
+            count.bytes += crossed.bytes;
+        }
+    }
+    for (id, link) in (0..).zip(&stats.links) {
+        let Some(name) = generation.link_name(LinkId(id)) else {
+            continue;
+        };
+        let count = counts.entry(name.to_owned()).or_default();
+        if !name.contains('/') {
+            // Of connections nobody else counts.
+            count.packets += link.packets;
+            count.bytes += link.bytes;
+        }
+        count.lost += link.lost;
+        count.duplicated += link.duplicated;
+        count.reordered += link.reordered;
+        count.corrupted += link.corrupted;
+        count.marked += link.marked;
+        count.queue_full += link.queue_full;
+        count.down += link.down;
+    }
+    let named = counts.into_iter();
+    named.map(|(link, count)| LinkCount { link, ..count }).collect()
 }
 
 fn pending(event: &Event) -> EventState {

@@ -142,6 +142,19 @@ fn rows(replayed: &Replayed) -> Vec<Vec<Cell>> {
             Some(it.received_bytes),
         ));
     }
+    for it in &replayed.links {
+        let did = [
+            ("lost", it.lost),
+            ("duplicated", it.duplicated),
+            ("reordered", it.reordered),
+            ("corrupted", it.corrupted),
+            ("marked", it.marked),
+            ("queue full", it.queue_full),
+            ("down", it.down),
+        ];
+        let did = did.into_iter().filter(|(_, packets)| *packets > 0);
+        rows.extend(did.map(|(what, packets)| row(Tone::Notice, what, &it.link, packets, None)));
+    }
     let links = replayed.links.iter();
     rows.extend(links.map(|it| row(Tone::Plain, "crossed", &it.link, it.packets, Some(it.bytes))));
     rows.extend(replayed.drops.iter().map(|it| {
