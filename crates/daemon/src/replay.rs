@@ -297,7 +297,7 @@ impl<'a> Replay<'a> {
             .arrive(snapshot, self.now_ns, &mut self.burst, &mut self.verdicts);
         if let Some(recorder) = &mut self.recorder {
             let (packets, told) = (self.burst.filled(), self.worker.told());
-            recorder.taps.arrived(self.now_ns, packets, &self.verdicts, told);
+            recorder.taps.passed(self.now_ns, told);
             recorder.taps.written(self.now_ns, packets, &self.verdicts, &[]);
             recorder.drain()?;
         }

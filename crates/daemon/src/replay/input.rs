@@ -136,7 +136,14 @@ fn next_block<R: Read>(
                 units_per_second = 10_u128.checked_pow(u32::from(*power)).unwrap_or(1);
             }
             InterfaceDescriptionOption::IfName(name) => {
-                of_link = links.iter().any(|link| link.eq_ignore_ascii_case(name));
+                // A connection's link has the name of the site's port, which comes first.
+                let mut earlier = reader.interfaces().iter().take(block.interface_id as usize);
+                of_link = links.iter().any(|link| link.eq_ignore_ascii_case(name))
+                    || earlier.any(|it| {
+                        it.options
+                            .iter()
+                            .any(|it| *it == InterfaceDescriptionOption::IfName(name.clone()))
+                    });
             }
             _ => {}
         }
