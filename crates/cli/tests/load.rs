@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use daemon::Client;
-use daemon::api::ApplyRequest;
+use daemon::api::{ApplyRequest, EventRequest};
 
 use crate::support::{Peerlane, Ran, User, unique, wait_for};
 
@@ -314,16 +314,107 @@ fn traffic_does_not_feel_changes_around_it() {
         lost(&disturbed),
         lost(&quiet)
     );
-    // At least half of them even where one takes long.
-    assert!(
-        made >= campaign.changes * campaign.pairs / 2,
-        "{made} changes only"
-    );
+    let least = if full {
+        campaign.changes * campaign.pairs
+    } else {
+        5
+    };
+    assert!(made >= least, "{made} changes only");
     if full {
         assert!(lost(&disturbed) <= lost(&quiet), "the paced flow loses more");
         assert!(
             (0.95..=1.05).contains(&median),
             "throughput {median} of undisturbed"
         );
+    }
+}
+
+/// A hub and its spokes, each with a VM; the last is peered in its own direction only.
+fn hub(name: &str, spokes: usize) -> String {
+    let mut text = format!("apiVersion: peerlane/v1\nkind: Lab\nname: {name}\nprofile: azure-2025\nvnets:\n");
+    let range = |vnet: usize| format!("{}.{}", 10 + vnet / 256, vnet % 256);
+    for vnet in 0..=spokes {
+        let range = range(vnet);
+        let _ = writeln!(
+            text,
+            "  v{vnet}: {{ addressSpace: [{range}.0.0/16], subnets: {{ s: {{ addressPrefix: {range}.0.0/24, networkSecurityGroup: guard }} }} }}"
+        );
+    }
+    text.push_str("networkSecurityGroups: { guard: { securityRules: {} } }\nvms:\n");
+    for vnet in 0..=spokes {
+        let range = range(vnet);
+        let _ = writeln!(
+            text,
+            "  m{vnet}: {{ subnet: v{vnet}/s, privateIPAddress: {range}.0.4 }}"
+        );
+    }
+    let _ = writeln!(text, "peerings:\n  - {{ name: back, from: v{spokes}, to: v0 }}");
+    for spoke in 1..spokes {
+        let _ = writeln!(text, "  - v0 <-> v{spoke}");
+    }
+    text
+}
+
+/// From the request on the control socket to the answer: the change is on disk and forwards by then. Of 500 peerings where all is
+/// asked for; bringing that lab up is timed too.
+///
+/// Shows: PEER-36.
+#[test]
+fn one_peering_among_many_is_soon_there() {
+    let full = std::env::var_os("PEERLANE_FULL").is_some();
+    let (spokes, rounds) = if full { (500, 100) } else { (20, 5) };
+    let (peerlane, name) = (Peerlane::new(User::Caller), unique("hub"));
+    let file = peerlane.file(&name, &hub(&name, spokes));
+    let begun = Instant::now();
+    peerlane.up(&file);
+    let up = begun.elapsed();
+    let socket = peerlane.list()[0]["socket"].as_str().unwrap().to_owned();
+    let client = Client::connect(socket.as_ref()).unwrap();
+    let last = format!("{}.{}.0.4", 10 + spokes / 256, spokes % 256);
+    let passes = || {
+        let ping = ["ping", "-c", "1", "-W", "1", last.as_str()];
+        peerlane.exec(&name, "m0", &ping).code == 0
+    };
+    // Another spoke's traffic goes on meanwhile: 500 packets a second.
+    let pings = (rounds * 40).to_string();
+    let other = peerlane.spawn(
+        &name,
+        "m0",
+        &["ping", "-q", "-i", "0.002", "-c", &pings, "10.1.0.4"],
+    );
+    let happen = |what: &str| {
+        let text = what.to_owned();
+        let begun = Instant::now();
+        client.event(&EventRequest { text }).unwrap();
+        begun.elapsed()
+    };
+    assert!(!passes(), "one side alone");
+    let mut times = Vec::new();
+    for round in 0..rounds {
+        times.push(happen(&format!(
+            "{{ at: 0s, create: {{ peering: {{ name: last, from: v0, to: v{spokes} }} }} }}"
+        )));
+        if round == 0 {
+            assert!(passes(), "both sides");
+        }
+        times.push(happen("{ at: 0s, delete: { peering: v0/last } }"));
+        // The other side has become Disconnected, and is to be Initiated again.
+        happen(&format!("{{ at: 0s, delete: {{ peering: v{spokes}/back }} }}"));
+        happen(&format!(
+            "{{ at: 0s, create: {{ peering: {{ name: back, from: v{spokes}, to: v0 }} }} }}"
+        ));
+    }
+    times.sort();
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    println!(
+        "{spokes} spokes: up in {up:.1?}; a peering in {:.1?} at the median, {:.1?} at p99",
+        at(50),
+        at(99)
+    );
+    let other = Ran::of(other.wait_with_output().unwrap());
+    assert!(other.stdout.contains(" 0% packet loss"), "{other:?}");
+    if full {
+        assert!(at(99) <= Duration::from_millis(30), "a change takes {:?}", at(99));
+        assert!(up <= Duration::from_secs(5), "up takes {up:?}");
     }
 }

@@ -124,6 +124,12 @@ impl Generation {
         PortId(self.ids.ports.id(position))
     }
 
+    /// Whether the ports at the same positions have the same ids in both.
+    #[must_use]
+    pub fn same_ports(&self, other: &Self) -> bool {
+        self.ids.ports.present() == other.ids.ports.present()
+    }
+
     /// Who is behind a port; None when it is gone.
     #[must_use]
     pub fn port_owner(&self, port: PortId) -> Option<&PortOwner> {

@@ -308,6 +308,9 @@ fn circumstances(topology: &Topology) -> HashMap<String, String> {
 
 /// What the workers have to do to their ports.
 fn port_changes(present: &Current, next: &Current, difference: &Difference) -> PortChanges {
+    if difference.is_empty() && present.generation.same_ports(&next.generation) {
+        return PortChanges::default();
+    }
     let (before, after) = (port_ids(present), port_ids(next));
     let closed: Vec<PortId> = difference
         .closed()
@@ -334,6 +337,9 @@ fn port_changes(present: &Current, next: &Current, difference: &Difference) -> P
 
 /// Queues by worker and port.
 fn of_ports(next: &Current, queues: Vec<Vec<(Whereabouts, Queue)>>) -> Vec<Vec<(PortId, Queue)>> {
+    if queues.iter().all(Vec::is_empty) {
+        return queues.iter().map(|_| Vec::new()).collect();
+    }
     let ids = port_ids(next);
     let of_worker = |queues: Vec<(Whereabouts, Queue)>| {
         let known = queues.into_iter().filter_map(|((namespace, interface), queue)| {

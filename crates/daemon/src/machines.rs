@@ -40,7 +40,10 @@ impl Difference {
     /// A namespace would have to move, which no running program survives: the change is refused.
     pub(crate) fn between(old: &LabSpec, new: &LabSpec) -> Result<Self, UpError> {
         let (mut added, mut changed) = (Vec::new(), Vec::new());
-        for after in &new.namespaces {
+        // Most changes are none of namespaces.
+        let same = old == new;
+        let all = if same { &[][..] } else { &new.namespaces };
+        for after in all {
             match old.namespace(&after.name) {
                 None => added.push(after.clone()),
                 Some(before) if before == after => {}
@@ -58,7 +61,7 @@ impl Difference {
                 }
             }
         }
-        let gone = |before: &&NamespaceSpec| new.namespace(&before.name).is_none();
+        let gone = |before: &&NamespaceSpec| !same && new.namespace(&before.name).is_none();
         Ok(Self {
             removed: old.namespaces.iter().filter(gone).cloned().collect(),
             old: old.clone(),
@@ -114,6 +117,9 @@ impl Difference {
     /// # Errors
     /// One is missing, which is a defect.
     pub(crate) fn ports(&self, present: &Ports, made: &Made) -> Result<Ports, UpError> {
+        if self.is_empty() {
+            return Ok(present.clone());
+        }
         let known: HashMap<(String, &str), &PortDevice> = present
             .devices
             .iter()

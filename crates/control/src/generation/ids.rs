@@ -169,6 +169,11 @@ impl Names {
         self.known.len()
     }
 
+    /// By position.
+    pub(super) fn present(&self) -> &[u32] {
+        &self.ids
+    }
+
     /// Of the object at a position; of a position past the last, which leads nowhere, an id that nobody has.
     pub(super) fn id(&self, position: usize) -> u32 {
         self.ids.get(position).copied().unwrap_or(u32::MAX)
