@@ -246,6 +246,12 @@ pub(crate) enum Command {
     /// published list prices in USD per 10^9 bytes, unless --prices names a list of your own.
     #[command(after_help = "Example:\n  peerlane meter hub-spoke")]
     Meter(MeterArgs),
+    /// List what links do to packets, and of a running lab what they have done.
+    ///
+    /// One line for each direction of a peering between two regions, and of whatever `links` in the lab file names. A
+    /// latency with '~' is an estimate from the distance of two regions for which none is published.
+    #[command(after_help = "Example:\n  peerlane links hub-spoke")]
+    Links(LabArg),
     /// Measure a lab: throughput, datagrams, latency and connections between two of its VMs.
     ///
     /// The traffic is peerlane's own; nothing else is needed. A file is brought up as a private copy and taken down

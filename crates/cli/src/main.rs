@@ -86,6 +86,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Capture(args) => commands::capture::capture(&args),
         Command::Top(args) => commands::top::top(&args),
         Command::Flows(args) => commands::counters::flows(&args, output),
+        Command::Links(args) => commands::links::links(&args, output),
         Command::Meter(args) => commands::meter::meter(&args, output),
         Command::Plan(args) => commands::change::plan(&args, output),
         Command::Apply(args) => commands::change::apply(&args, output),

@@ -16,6 +16,7 @@ mod facts;
 mod flow_logs;
 mod ip;
 mod lifecycle;
+mod links;
 mod live;
 mod load;
 mod meter;

@@ -116,6 +116,33 @@ pub struct Meter {
     pub ingress_packets: u64,
 }
 
+/// One line of `GET /v1/links`: one direction of a link since the daemon started. Wire packets and IP bytes.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkCounters {
+    /// `vnet/peering`, or the connection's name.
+    pub link: String,
+    /// Of a connection: towards its gateway. Of a peering with a classic VNet: from that VNet.
+    pub back: bool,
+    /// What came out at the far end.
+    pub packets: u64,
+    pub bytes: u64,
+    /// By chance.
+    pub lost: u64,
+    pub duplicated: u64,
+    pub reordered: u64,
+    pub corrupted: u64,
+    /// Told of congestion (ECN).
+    pub marked: u64,
+    /// Found no room, or were dropped by the queue's management.
+    pub queue_full: u64,
+    /// Came while the link was down.
+    pub refused: u64,
+    /// On the link now.
+    pub waiting_packets: u64,
+    pub waiting_bytes: u64,
+}
+
 /// One line of `GET /v1/flows`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     ApplyRequest, BackendHealth, Drop, EditRequest, ErrorBody, EventRequest, EventState, Flow, LabFile,
-    LearnedRoute, Meter, Overview, PortState, ProbeRequest, ProbeResult, State,
+    LearnedRoute, LinkCounters, Meter, Overview, PortState, ProbeRequest, ProbeResult, State,
 };
 
 /// The longest body the client takes: a flow table of 65,536 lines of about 250 bytes, with room to spare.
@@ -100,6 +100,14 @@ impl Client {
     /// See [`Client::state`].
     pub fn meter(&self) -> Result<Vec<Meter>, ClientError> {
         self.call(Method::GET, "/v1/meter", &())
+    }
+
+    /// What each link has done, both directions, as far as packets have come.
+    ///
+    /// # Errors
+    /// See [`Client::state`].
+    pub fn links(&self) -> Result<Vec<LinkCounters>, ClientError> {
+        self.call(Method::GET, "/v1/links", &())
     }
 
     /// What health probes say of each backend of a load balancer.

@@ -11,7 +11,7 @@ use control::Generation;
 use control::compile::PortOwner;
 use engine::DelayError;
 use engine::snapshot::NicId;
-use engine::stats::Stats;
+use engine::stats::{LinkStats, Stats};
 use lab::{LabSpec, Namespace};
 use model::Config;
 use model::topology::NicIndex;
@@ -19,7 +19,9 @@ use packet::Protocol;
 use packet::key::unmapped;
 use tokio::sync::watch;
 
-use crate::api::{Drop, Flow, LabFile, LabState, Lateness, Meter, Overview, PortCounters, PortState, State};
+use crate::api::{
+    Drop, Flow, LabFile, LabState, Lateness, LinkCounters, Meter, Overview, PortCounters, PortState, State,
+};
 use crate::capture::Captures;
 use crate::change::Hands;
 use crate::changes::Outcomes;
@@ -204,6 +206,11 @@ impl Lab {
         self.current().meter(&stats)
     }
 
+    pub(crate) async fn links(&self) -> Vec<LinkCounters> {
+        let stats = self.workers.stats().await;
+        self.current().links(&stats)
+    }
+
     /// Whether programs of the lab's file start in this namespace.
     pub(crate) fn has_programs(&self, namespace: &str) -> bool {
         self.current()
@@ -286,6 +293,38 @@ impl Current {
             bytes,
         });
         drops.collect()
+    }
+
+    /// What each link has done, summed over the workers; those that no packet has entered are left out.
+    fn links(&self, stats: &[Stats]) -> Vec<LinkCounters> {
+        let Generation {
+            topology, provenance, ..
+        } = &self.generation;
+        let row = |(position, origin): (usize, &control::compile::LinkOrigin)| {
+            let id = self.generation.link_id(position);
+            let mut row = LinkCounters {
+                link: origin.name(topology),
+                back: origin.back,
+                ..LinkCounters::default()
+            };
+            let mut entered = false;
+            for it in stats.iter().filter_map(|stats| stats.links.get(id.index())) {
+                entered |= *it != LinkStats::default();
+                row.packets += it.packets;
+                row.bytes += it.bytes;
+                row.lost += it.lost;
+                row.duplicated += it.duplicated;
+                row.reordered += it.reordered;
+                row.corrupted += it.corrupted;
+                row.marked += it.marked;
+                row.queue_full += it.queue_full;
+                row.refused += it.down;
+                row.waiting_packets += it.waiting_packets;
+                row.waiting_bytes += it.waiting_bytes;
+            }
+            entered.then_some(row)
+        };
+        provenance.links.iter().enumerate().filter_map(row).collect()
     }
 
     /// What crossed each peering, summed over the workers. A peering with a classic VNet is one object for both

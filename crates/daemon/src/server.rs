@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::api::{
     ApplyRequest, BackendHealth, CAPTURE_HEADER, CaptureRequest, EditRequest, ErrorBody, EventRequest,
-    EventState, Flow, LabFile, LearnedRoute, Meter, Overview, PortState, ProbeRequest, State,
+    EventState, Flow, LabFile, LearnedRoute, LinkCounters, Meter, Overview, PortState, ProbeRequest, State,
 };
 use crate::change::ChangeError;
 use crate::running::Lab;
@@ -148,6 +148,7 @@ fn router(shared: Shared, arm: Router) -> Router {
         .route("/v1/flows", get(flows))
         .route("/v1/health", get(health))
         .route("/v1/meter", get(meter))
+        .route("/v1/links", get(links))
         .route("/v1/lab", get(lab_file))
         .route("/v1/learned-routes", get(learned_routes))
         .route("/v1/events", get(list_events))
@@ -194,6 +195,10 @@ async fn drops(Extract(shared): Extract<Shared>) -> Json<Vec<api::Drop>> {
 
 async fn flows(Extract(shared): Extract<Shared>) -> Json<Vec<Flow>> {
     Json(shared.lab.flows().await)
+}
+
+async fn links(Extract(shared): Extract<Shared>) -> Json<Vec<LinkCounters>> {
+    Json(shared.lab.links().await)
 }
 
 async fn meter(Extract(shared): Extract<Shared>) -> Json<Vec<Meter>> {

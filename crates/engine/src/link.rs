@@ -10,6 +10,7 @@ mod serializer;
 pub(crate) mod settings;
 
 use crate::backbone::Backbone;
+use crate::reason::DropReason;
 use crate::route::Hop;
 use crate::snapshot::{EgressCap, LinkId, NicId, PeeringId, Snapshot};
 
@@ -113,15 +114,28 @@ impl Hop {
         legs
     }
 
-    /// Links that let nothing pass, as [`Snapshot::links`] has them now: the first one on the way.
+    /// The links crossed, first to last, for whoever wants to tell.
     #[must_use]
-    pub fn stopped_by(&self, snapshot: &Snapshot) -> Option<LinkId> {
+    pub fn links(&self, snapshot: &Snapshot) -> Vec<LinkId> {
+        self.legs(snapshot).as_slice().to_vec()
+    }
+
+    /// Why nothing that takes this hop arrives, whatever its luck: the first link that lets nothing pass.
+    ///
+    /// # Errors
+    /// `LinkDown`, `LinkLoss`.
+    pub fn is_passable(&self, snapshot: &Snapshot) -> Result<(), DropReason> {
         let legs = self.legs(snapshot);
-        let stops = |id: &&LinkId| {
-            let link = snapshot.links.get(id.index());
-            link.is_some_and(|link| link.down || link.loses_all())
-        };
-        legs.as_slice().iter().find(stops).copied()
+        let links = legs.as_slice().iter();
+        for link in links.filter_map(|id| snapshot.links.get(id.index())) {
+            if link.down {
+                return Err(DropReason::LinkDown);
+            }
+            if link.loses_all() {
+                return Err(DropReason::LinkLoss);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::args::Cli;
 use crate::commands::explain::Explained;
 use crate::commands::test::TestRow;
-use crate::commands::{bench, doctor, meter, run};
+use crate::commands::{bench, doctor, links, meter, run};
 use crate::diagnostics::Validation;
 use crate::docs_args::{CompletionsArgs, ManArgs, SchemaArgs};
 use crate::failure::{Failure, Outcome, exit};
@@ -50,6 +50,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "event" => generator.root_schema_for::<Vec<daemon::api::EventState>>(),
         "replay" => generator.root_schema_for::<daemon::replay::Replayed>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
+        "links" => generator.root_schema_for::<Vec<links::LinkReport>>(),
         "meter" => generator.root_schema_for::<Vec<meter::Charge>>(),
         "bench" => generator.root_schema_for::<bench::Report>(),
         "show-next-hop" => generator.root_schema_for::<control::diagnose::NextHop>(),
@@ -61,7 +62,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, peering, nsg, route-table, route, vnet, subnet, doctor, drops, flows, event, replay, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
+                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, peering, nsg, route-table, route, vnet, subnet, doctor, drops, flows, event, replay, links, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
                  run-configuration-diagnostic and show-topology",
             ));
         }

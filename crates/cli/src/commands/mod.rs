@@ -12,6 +12,7 @@ pub(crate) mod event;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod inspect;
+pub(crate) mod links;
 pub(crate) mod meter;
 pub(crate) mod path_view;
 pub(crate) mod replay;

@@ -1,5 +1,6 @@
 //! What links do to packets: the file's settings as the engine takes them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::snapshot::{Aqm, Chance, Distribution, Jitter, Link, LinkId, Loss, PeeringId, Queue};
@@ -37,7 +38,13 @@ pub(super) fn links(topology: &Topology, peerings: &[(PeeringIndex, bool)]) -> (
         })
     });
     let origins: Vec<LinkOrigin> = of_peerings.chain(of_connections).collect();
-    let links = origins.iter().map(|origin| link(topology, *origin)).collect();
+    let said: HashMap<LinkOn, &LinkSettings> = (topology.links.iter())
+        .map(|link| (link.on, &link.settings))
+        .collect();
+    let settings = |origin: &LinkOrigin| said.get(&origin.on).copied();
+    let links = (origins.iter())
+        .map(|origin| link(topology, *origin, settings(origin)))
+        .collect();
     (links, origins)
 }
 
@@ -52,6 +59,15 @@ pub(super) fn of_connection(peerings: usize, connection: usize) -> [LinkId; 2] {
 }
 
 impl LinkOrigin {
+    /// The peering it belongs to, if to one.
+    #[must_use]
+    pub fn peering<'a>(&self, topology: &'a Topology) -> Option<&'a model::topology::Peering> {
+        match self.on {
+            LinkOn::Peering(index) => Some(&topology.peerings[index.0]),
+            LinkOn::Connection(_) => None,
+        }
+    }
+
     /// `vnet/peering`, or the connection's name.
     #[must_use]
     pub fn name(&self, topology: &Topology) -> String {
@@ -65,13 +81,12 @@ impl LinkOrigin {
     }
 }
 
-fn link(topology: &Topology, origin: LinkOrigin) -> Link {
+fn link(topology: &Topology, origin: LinkOrigin, said: Option<&LinkSettings>) -> Link {
     let published_ns = match origin.on {
         LinkOn::Peering(index) => topology.peerings[index.0].latency_us * 1000,
         LinkOn::Connection(_) => 0,
     };
-    let said = topology.links.iter().find(|link| link.on == origin.on);
-    let Some(said) = said.map(|link| &link.settings) else {
+    let Some(said) = said else {
         return Link {
             latency_ns: published_ns,
             ..Link::default()

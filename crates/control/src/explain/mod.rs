@@ -2,6 +2,7 @@
 
 mod findings;
 mod guest;
+mod links;
 mod walk;
 
 use std::net::IpAddr;

@@ -19,6 +19,7 @@ use packet::parse::check_addresses;
 use packet::{FlowKey, Protocol};
 
 use super::guest::{self, Fate};
+use super::links;
 use crate::compile::{Compiled, PortOwner, dense};
 use crate::present::{BalancerHop, Drop, Evaluated, Finding, Hop, HopRoute, hop_route};
 
@@ -340,11 +341,13 @@ impl<'a> Walk<'a> {
                 ),
             );
         }
+        self.findings
+            .extend(links::findings(self.topology, compiled, hop));
         let admitted = admit(snapshot, hop, &key);
         let Some(to) = hop.to else {
-            if let Err(reason) = admitted {
-                return Err(self.lost(from, reason));
-            }
+            admitted
+                .and_then(|()| hop.is_passable(snapshot))
+                .map_err(|reason| self.lost(from, reason))?;
             let at = self.beyond(hop.port);
             self.visit(at);
             self.hops.push(node_hop(name(self.topology, at), "Inbound"));
@@ -366,6 +369,9 @@ impl<'a> Walk<'a> {
         if !self.passes(to, key.reversed(), || inbound(snapshot, to, &key)) {
             return Err(self.lost(at, DropReason::NsgInbound));
         }
+        // The fabric decides before it sends, so the rules at the far end come first.
+        hop.is_passable(snapshot)
+            .map_err(|reason| self.lost(from, reason))?;
         Ok((at, key))
     }
 

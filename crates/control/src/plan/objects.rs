@@ -142,7 +142,7 @@ fn objects(lab: Declared<'_>) -> Objects {
     for row in present::peerings(lab.topology) {
         let name = format!("{}/{}", row.from, row.name);
         let mut properties = object(serde_json::to_value(&row).unwrap_or_default());
-        for known in ["name", "from", "global", "latency_us"] {
+        for known in ["name", "from", "global", "latency_us", "latencySource"] {
             properties.remove(known);
         }
         add(PEERING, name, properties);

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use model::Topology;
 use model::topology::{
-    OrphanedPeering, Peering, PeeringIndex, PeeringState, Profile, SubnetIndex, SyncLevel,
+    LatencySource, OrphanedPeering, Peering, PeeringIndex, PeeringState, Profile, SubnetIndex, SyncLevel,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,6 +28,9 @@ pub struct PeeringRow {
     /// One way, of the simulated link.
     #[serde(rename = "latency_us")]
     pub latency_us: u64,
+    /// Where the latency comes from: half the published round trip, an estimate from the distance of the regions, or the
+    /// lab's `links`. Null: there is none.
+    pub latency_source: Option<&'static str>,
     /// What azure-2018 does not know.
     #[serde(flatten)]
     pub modern: Option<ModernProperties>,
@@ -91,6 +94,7 @@ fn row(topology: &Topology, index: PeeringIndex, peering: &Peering) -> PeeringRo
         remote_virtual_network_address_space: shown(&peering.remote_current_space),
         global: peering.global,
         latency_us: peering.latency_us,
+        latency_source: latency_source(peering),
         modern: (topology.profile == Profile::Azure2025).then(|| ModernProperties {
             peer_complete_vnets: subnets.is_none(),
             enable_only_ipv6_peering: subnets.is_some_and(|it| it.only_ipv6),
@@ -99,6 +103,16 @@ fn row(topology: &Topology, index: PeeringIndex, peering: &Peering) -> PeeringRo
             do_not_verify_remote_gateways: peering.do_not_verify_remote_gateways,
             resource_guid: topology.peering_guid(index),
         }),
+    }
+}
+
+/// As it is shown.
+pub(crate) fn latency_source(peering: &Peering) -> Option<&'static str> {
+    match peering.latency_source {
+        LatencySource::Published => Some("published"),
+        LatencySource::Estimate => Some("estimate"),
+        LatencySource::File => Some("links"),
+        LatencySource::Region | LatencySource::Unknown => None,
     }
 }
 
@@ -119,6 +133,7 @@ fn orphaned(topology: &Topology, orphan: &OrphanedPeering) -> PeeringRow {
         remote_virtual_network_address_space: Vec::new(),
         global: false,
         latency_us: 0,
+        latency_source: None,
         modern: None,
     }
 }

@@ -144,6 +144,12 @@ impl Chance {
         Self((part.clamp(0.0, 1.0) * Self::ALWAYS.0 as f64).round() as u64)
     }
 
+    /// From 0 to 1, to nine places: what was asked for.
+    #[must_use]
+    pub fn part(self) -> f64 {
+        (self.0 as f64 / Self::ALWAYS.0 as f64 * 1e9).round() / 1e9
+    }
+
     /// Whether it happens to the holder of this random number.
     #[must_use]
     pub fn hits(self, random: u32) -> bool {

@@ -1,5 +1,9 @@
 //! Links: whom they concern, and values that no link can have.
 
+use std::collections::HashMap;
+
+use indexmap::IndexMap;
+
 use crate::change::Refusal;
 use crate::check::Scope;
 use crate::config::{self, Config, JitterDistribution as Shape, Share, Time};
@@ -24,13 +28,16 @@ const DEVIATIONS_BELOW: u64 = 3;
 /// Fills `topology.links`, and puts their latency into the peerings. One for a peering or connection that is not there is
 /// left out: [`refer`] refuses it in a file; in a running lab it waits for one of its name.
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
+    let targets = targets(&scope.config.links, topology);
     for (key, given) in &scope.config.links {
         let at = join("links", key);
         if problems.unreadable(&at) {
             continue;
         }
         let settings = settings(given, &at, problems);
-        let Some(on) = target(topology, key) else { continue };
+        let Some(&on) = targets.get(&key.to_lowercase()) else {
+            continue;
+        };
         if let (LinkOn::Peering(index), Some(latency_ns)) = (on, settings.latency_ns) {
             let peering = &mut topology.peerings[index.0];
             peering.latency_us = latency_ns / 1000;
@@ -61,7 +68,9 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
 
 /// An error for each link of a file that concerns nothing.
 pub(crate) fn refer(config: &Config, topology: &Topology, problems: &mut Problems) {
-    for key in config.links.keys().filter(|key| target(topology, key).is_none()) {
+    let targets = targets(&config.links, topology);
+    let known = |key: &&String| targets.contains_key(&key.to_lowercase());
+    for key in config.links.keys().filter(|key| !known(key)) {
         unknown(topology, key, problems);
     }
 }
@@ -90,6 +99,21 @@ fn target(topology: &Topology, key: &str) -> Option<LinkOn> {
     Some(LinkOn::Peering(PeeringIndex(index)))
 }
 
+/// What each key can mean, in lower case; empty where no link asks.
+fn targets(links: &IndexMap<String, config::Link>, topology: &Topology) -> HashMap<String, LinkOn> {
+    if links.is_empty() {
+        return HashMap::new();
+    }
+    let all = all(topology).map(|on| (spelled(topology, on).to_lowercase(), on));
+    all.collect()
+}
+
+fn all(topology: &Topology) -> impl Iterator<Item = LinkOn> {
+    let peerings = (0..topology.peerings.len()).map(|it| LinkOn::Peering(PeeringIndex(it)));
+    let connections = (0..topology.connections.len()).map(|it| LinkOn::Connection(ConnectionIndex(it)));
+    peerings.chain(connections)
+}
+
 fn spelled(topology: &Topology, on: LinkOn) -> String {
     match on {
         LinkOn::Peering(index) => {
@@ -101,12 +125,7 @@ fn spelled(topology: &Topology, on: LinkOn) -> String {
 }
 
 fn unknown(topology: &Topology, key: &str, problems: &mut Problems) {
-    let peerings = (0..topology.peerings.len()).map(|it| LinkOn::Peering(PeeringIndex(it)));
-    let connections = (0..topology.connections.len()).map(|it| LinkOn::Connection(ConnectionIndex(it)));
-    let known: Vec<String> = peerings
-        .chain(connections)
-        .map(|on| spelled(topology, on))
-        .collect();
+    let known: Vec<String> = all(topology).map(|on| spelled(topology, on)).collect();
     let what = if key.contains('/') {
         "peering"
     } else {

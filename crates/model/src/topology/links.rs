@@ -12,7 +12,7 @@ pub struct Link {
 }
 
 /// What packets cross it by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LinkOn {
     /// The peering's direction.
     Peering(PeeringIndex),
