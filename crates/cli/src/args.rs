@@ -9,7 +9,7 @@ use crate::bench::drive::Test;
 use crate::capture_args::CaptureArgs;
 use crate::docs_args::{CompletionsArgs, ManArgs, SchemaArgs};
 use crate::edit_args::{NsgVerb, PeeringVerb, RouteTableVerb, RouteVerb, SubnetVerb, VnetVerb};
-use crate::event_args::EventArgs;
+use crate::event_args::{EventArgs, ImpairArgs};
 use crate::replay_args::ReplayArgs;
 use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextHopArgs};
 
@@ -168,7 +168,7 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// Have something happen to a running lab now, or list what happened and what is to come.
     ///
-    /// The same as the file's `events:` do at their times: a peering is created or deleted, a VM stopped or started, a
+    /// The same as the file's `events:` do at their times: a link changes, a peering is created or deleted, a VM stopped or started, a
     /// site's prefix withdrawn or announced. Each is one change, made as a whole or not at all. Without a verb the
     /// events are listed, those of the file that are to come last.
     #[command(
@@ -220,6 +220,15 @@ pub(crate) enum Command {
     /// Show changes of a running lab as they are made, and every second what was lost and carried.
     #[command(after_help = "Example:\n  peerlane watch hub-spoke")]
     Watch(LabArg),
+    /// Change what a link of a running lab does to packets, in what is said; --reset: to what the file says.
+    ///
+    /// Packets under way keep the times they have. What was said ends with the next `apply`; `export` writes it.
+    #[command(
+        after_help = "Examples:\n  peerlane impair hub-spoke hub/hub-to-spoke1 --latency 80ms --loss 1%\n  \
+                      peerlane impair hub/hub-to-spoke1 --down\n  peerlane impair hub/hub-to-spoke1 --reset",
+        allow_missing_positional = true
+    )]
+    Impair(ImpairArgs),
     /// Write a lab back as a lab file.
     ///
     /// Of a running lab: what it is now, with the states of its peerings.

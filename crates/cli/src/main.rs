@@ -98,6 +98,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Subnet(verb) => commands::edit::subnet(&verb, output),
         Command::Watch(args) => commands::watch::watch(&args, output),
         Command::Event(args) => commands::event::event(&args, output),
+        Command::Impair(args) => commands::event::impair(&args, output),
         Command::Export(args) => commands::change::export(&args),
         Command::Bench(args) => commands::bench::bench(&args, output),
         Command::BenchEnd(args) => commands::bench::end(&args),

@@ -175,3 +175,77 @@ fn events_of_the_file_happen_at_their_times_whatever_becomes_of_the_daemon() {
     assert_eq!(pending.map(|(event, _)| event).collect::<Vec<_>>(), ["stop VM c"]);
     assert!(lab.pings("a", "10.1.0.4"));
 }
+
+/// Shows: PEER-39.
+#[test]
+fn a_link_changes_while_it_carries_and_loses_nothing_that_is_under_way() {
+    let lab = Lab::up(
+        "impaired",
+        "links: { one/one-to-two: { latency: 20ms } }
+events: [ { at: 3600s, set: { link: two/two-to-one, down: true } } ]
+",
+    );
+    let impair = |words: &[&str]| {
+        let all = ["impair", &lab.name, "one/one-to-two"]
+            .into_iter()
+            .chain(words.iter().copied());
+        lab.peerlane.run(all.chain(["-o", "json"]))
+    };
+    let shortest = || -> f64 {
+        let ping = ["ping", "-q", "-c", "10", "-i", "0.05", "10.1.0.4"];
+        let ran = lab.peerlane.exec(&lab.name, "a", &ping);
+        let times = ran.stdout.split("min/avg/max/mdev = ").nth(1);
+        times.map_or(f64::INFINITY, |times| {
+            times.split('/').next().unwrap().parse().unwrap()
+        })
+    };
+    let own = shortest();
+    assert!((20.0..40.0).contains(&own), "{own} ms");
+    // Half a second of the way: those that have left before it is shortened again arrive all the same.
+    assert_eq!(impair(&["--latency", "500ms"]).code, 0);
+    let ping = ["ping", "-q", "-c", "5", "-i", "0.1", "-W", "5", "10.1.0.4"];
+    let pinging = lab.peerlane.spawn(&lab.name, "a", &ping);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(impair(&["--latency", "80ms", "--loss", "0%"]).code, 0);
+    let pinged = String::from_utf8(pinging.wait_with_output().unwrap().stdout).unwrap();
+    assert!(pinged.contains(" 0% packet loss"), "{pinged}");
+    let longer = shortest();
+    assert!((80.0..100.0).contains(&longer), "{longer} ms");
+    assert!(
+        lab.peerlane
+            .run(["export", &lab.name])
+            .stdout
+            .contains("impairments:")
+    );
+    assert_eq!(impair(&["--down"]).code, 0);
+    assert!(!lab.pings("a", "10.1.0.4") && lab.dropped("LinkDown") >= 1);
+    assert_eq!(impair(&["--up", "--loss", "100%"]).code, 0);
+    assert!(!lab.pings("a", "10.1.0.4") && lab.dropped("LinkLoss") >= 1);
+    assert_eq!(impair(&["--reset"]).code, 0);
+    let own = shortest();
+    assert!((20.0..40.0).contains(&own), "{own} ms");
+    assert!(
+        !lab.peerlane
+            .run(["export", &lab.name])
+            .stdout
+            .contains("impairments:")
+    );
+    // What is refused changes nothing.
+    assert_eq!(impair(&[]).code, 2);
+    assert!(impair(&["--latency", "soon"]).stderr.contains("a time such as"));
+    let other = lab.peerlane.run(["impair", &lab.name, "one/nowhere", "--down"]);
+    assert!(other.stderr.contains("InvalidResourceReference"), "{other:?}");
+    lab.happens(&["set", "two/two-to-one", "--latency", "30ms"]);
+    let both = shortest();
+    assert!((50.0..70.0).contains(&both), "{both} ms");
+    let events = lab.events();
+    let last = &events[events.len() - 2..];
+    assert_eq!(last[0].0, "set link two/two-to-one: latency 30ms", "{events:?}");
+    assert_eq!(
+        last[1],
+        (
+            "set link two/two-to-one: down true".to_owned(),
+            "Pending".to_owned()
+        )
+    );
+}

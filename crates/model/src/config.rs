@@ -18,7 +18,7 @@ use crate::decode::{Decode, Object, choice, object, wrong};
 use crate::problems::Problems;
 pub use crate::values::{Address, Cidr};
 use crate::yaml::{Node, Value};
-pub use events::{Created, Deleted, Event, Machine, SitePrefix};
+pub use events::{Created, Deleted, Event, LinkChange, LinkName, Machine, SitePrefix};
 pub use flow_logs::{FlowLog, FlowLogFormat, FlowLogType, RetentionPolicy};
 pub use gateways::{Connection, ConnectionType, Gateway, GatewayType, Site, TrafficSelector, VpnType};
 pub use links::{
@@ -102,6 +102,8 @@ object! {
         load_balancers: IndexMap<String, LoadBalancer> = "loadBalancers",
         /// What links do to packets, by `vnet/peering` (that direction) or connection (both).
         links: IndexMap<String, Link> = "links",
+        /// What is said of links beside 'links' while the lab runs, by the same names; it ends with the next file.
+        impairments: IndexMap<String, Link> = "impairments",
         /// Timed changes of the running lab.
         events: Vec<Event> = "events",
     }

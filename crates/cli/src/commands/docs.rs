@@ -47,7 +47,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         }
         "doctor" => generator.root_schema_for::<doctor::Report>(),
         "drops" => generator.root_schema_for::<Vec<daemon::api::Drop>>(),
-        "event" => generator.root_schema_for::<Vec<daemon::api::EventState>>(),
+        "event" | "impair" => generator.root_schema_for::<Vec<daemon::api::EventState>>(),
         "replay" => generator.root_schema_for::<daemon::replay::Replayed>(),
         "flows" => generator.root_schema_for::<Vec<daemon::api::Flow>>(),
         "links" => generator.root_schema_for::<Vec<links::LinkReport>>(),
@@ -62,7 +62,7 @@ fn output_schema(command: &str) -> Result<Value, Failure> {
         "show-topology" => generator.root_schema_for::<control::diagnose::Layout>(),
         other => {
             return Err(Failure::not_found(format_args!("{other} is no command with JSON output")).help(
-                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, peering, nsg, route-table, route, vnet, subnet, doctor, drops, flows, event, replay, links, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
+                "there are validate, up, down, list, routes, rules, explain, peerings, loadbalancers, test, plan, apply, peering, nsg, route-table, route, vnet, subnet, doctor, drops, flows, event, impair, replay, links, meter, bench, show-next-hop, test-ip-flow, test-connectivity, \
                  run-configuration-diagnostic and show-topology",
             ));
         }

@@ -1,11 +1,11 @@
 //! `event`: something happens to a running lab, now.
 
-use daemon::ClientError;
 use daemon::api::{EventRequest, EventResult, EventState};
+use daemon::{Client, ClientError};
 use serde_json::{Value, json};
 
 use crate::commands::counters::client;
-use crate::event_args::{EventArgs, PeeringArgs, PrefixArgs, Verb};
+use crate::event_args::{EventArgs, ImpairArgs, ImpairmentArgs, PeeringArgs, PrefixArgs, Verb};
 use crate::failure::{Failure, Outcome, exit};
 use crate::lab_ref::unanswered;
 use crate::output::{Cell, Output, Tone, View};
@@ -17,10 +17,37 @@ pub(crate) fn event(args: &EventArgs, output: Output) -> Outcome {
         show(&client.events().map_err(unanswered)?, output)?;
         return Ok(exit::SUCCESS);
     };
+    happen(&client, &wanted(verb))?;
+    show_latest(&client, output)
+}
+
+/// Changes what a link does to packets.
+pub(crate) fn impair(args: &ImpairArgs, output: Output) -> Outcome {
+    let change = settings(&args.impairment);
+    let nothing = change.as_object().is_none_or(|change| change.len() == 1);
+    if nothing && !args.reset {
+        return Err(Failure::usage("say what the link is to do")
+            .help("such as --latency 80ms --loss 1%, --down, or --reset for what the file says"));
+    }
+    let client = client(args.lab.as_deref())?;
+    if args.reset {
+        let link = json!({ "link": args.impairment.link });
+        happen(&client, &json!({ "at": "0s", "reset": link }))?;
+    }
+    if !nothing {
+        happen(&client, &json!({ "at": "0s", "set": change }))?;
+    }
+    show_latest(&client, output)
+}
+
+fn happen(client: &Client, event: &Value) -> Result<(), Failure> {
     let request = EventRequest {
-        text: wanted(verb).to_string(),
+        text: event.to_string(),
     };
-    client.event(&request).map_err(refused)?;
+    client.event(&request).map(drop).map_err(refused)
+}
+
+fn show_latest(client: &Client, output: Output) -> Outcome {
     // Of events that happened, this is the last one.
     let events = client.events().map_err(unanswered)?;
     let happened = events
@@ -35,6 +62,8 @@ fn wanted(verb: &Verb) -> Value {
     let vm = |vm: &str| json!({ "vm": vm });
     let prefix = |args: &PrefixArgs| json!({ "site": args.site, "prefix": args.prefix });
     let (name, what) = match verb {
+        Verb::Set(args) => ("set", settings(args)),
+        Verb::Reset { link } => ("reset", json!({ "link": link })),
         Verb::Stop(args) => ("stop", vm(&args.vm)),
         Verb::Start(args) => ("start", vm(&args.vm)),
         Verb::Create(args) => ("create", json!({ "peering": peering(args) })),
@@ -43,6 +72,40 @@ fn wanted(verb: &Verb) -> Value {
         Verb::Announce(args) => ("announce", prefix(args)),
     };
     json!({ "at": "0s", name: what })
+}
+
+/// As the lab reads it, which says what is wrong with it.
+fn settings(args: &ImpairmentArgs) -> Value {
+    let mut change = serde_json::Map::new();
+    change.insert("link".to_owned(), args.link.as_str().into());
+    let texts = [
+        ("latency", &args.latency),
+        ("loss", &args.loss),
+        ("rate", &args.rate),
+        ("queue", &args.queue),
+        ("duplicate", &args.duplicate),
+        ("reorder", &args.reorder),
+        ("corrupt", &args.corrupt),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            change.insert(name.to_owned(), text.as_str().into());
+        }
+    }
+    if let Some(deviation) = &args.jitter {
+        let shape = args.distribution.as_deref().unwrap_or("normal");
+        change.insert(
+            "jitter".to_owned(),
+            json!({ "deviation": deviation, "distribution": shape }),
+        );
+    }
+    if let Some(mtu) = args.mtu {
+        change.insert("mtu".to_owned(), mtu.into());
+    }
+    if args.down || args.up {
+        change.insert("down".to_owned(), args.down.into());
+    }
+    change.into()
 }
 
 fn peering(args: &PeeringArgs) -> Value {

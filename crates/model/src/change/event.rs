@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 
 use super::section::{missing, value};
 use super::{Operation, Refusal};
-use crate::config::{Config, Event, Machine, PowerState, SitePrefix};
+use crate::config::{Config, Event, LinkName, Machine, PowerState, SitePrefix};
 use crate::problems::join;
 use crate::words::closest;
 
@@ -13,7 +13,17 @@ use crate::words::closest;
 /// # Errors
 /// The lab has not what the event names.
 pub fn event(config: &Config, event: &Event) -> Result<Vec<Operation>, Refusal> {
-    let operation = if let Some(created) = &event.create {
+    let operation = if let Some(change) = &event.set {
+        let before = value(&config.impairments, &change.link)
+            .cloned()
+            .unwrap_or_default();
+        let link = Some(Box::new(before.changed(&change.settings())));
+        let name = change.link.clone();
+        Some(Operation::Impair { name, link })
+    } else if let Some(LinkName { link: name }) = &event.reset {
+        let name = name.clone();
+        Some(Operation::Impair { name, link: None })
+    } else if let Some(created) = &event.create {
         let peering = Box::new(created.peering.clone());
         Some(Operation::PutPeering { peering })
     } else if let Some(deleted) = &event.delete {

@@ -173,6 +173,11 @@ pub enum Operation {
     DeleteLink {
         name: String,
     },
+    /// What is said of a link while the lab runs, beside what the file says; None: nothing any more.
+    Impair {
+        name: String,
+        link: Option<Box<config::Link>>,
+    },
     /// A timed event has happened, or cannot happen: it is no more to come.
     ForgetEvent {
         event: Box<config::Event>,
@@ -216,7 +221,7 @@ pub fn apply(config: &Config, operations: &[Operation], actor: Option<&str>) -> 
     resources::sweep(&mut next);
     let topology = checked(&next)?;
     for operation in operations {
-        if let Operation::PutLink { name, .. } = operation {
+        if let Operation::PutLink { name, .. } | Operation::Impair { name, .. } = operation {
             check::links::exists(&topology, name)?;
         }
     }
@@ -374,6 +379,15 @@ fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Resu
         Op::DeleteResource { key } => section::delete(&mut config.resources, "resources", key),
         Op::PutLink { name, link } => section::put(&mut config.links, name, link),
         Op::DeleteLink { name } => section::delete(&mut config.links, "links", name),
+        Op::Impair {
+            name,
+            link: Some(link),
+        } => section::put(&mut config.impairments, name, link),
+        Op::Impair { name, link: None } => {
+            let index = section::position(&config.impairments, name);
+            index.map(|index| config.impairments.shift_remove_index(index));
+            Ok(())
+        }
         Op::ForgetEvent { event } => {
             let found = config.events.iter().position(|it| it == &**event);
             found.map(|at| config.events.remove(at));

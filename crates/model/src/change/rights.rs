@@ -130,7 +130,7 @@ fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
         Op::PutConnection { name, .. } => network("connections", name, "", "write"),
         Op::DeleteConnection { name } => network("connections", name, "", "delete"),
         // Azure has no such object: whoever may do everything with networks may do this.
-        Op::PutLink { name, .. } => network("links", name, "", "write"),
+        Op::PutLink { name, .. } | Op::Impair { name, .. } => network("links", name, "", "write"),
         Op::DeleteLink { name } => network("links", name, "", "delete"),
         // Nobody but the lab itself does this; the event was asked about when it happened.
         Op::ForgetEvent { .. } => network("events", "", "", "delete"),

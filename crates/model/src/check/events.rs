@@ -31,7 +31,7 @@ pub(crate) fn one(event: &Event, at: &str, problems: &mut Problems) {
         };
         problems
             .error("Sim.Value", at, message)
-            .help("say one of create, delete, stop, start, withdraw and announce");
+            .help("say one of set, reset, create, delete, stop, start, withdraw and announce");
     }
 }
 
@@ -44,8 +44,12 @@ pub(crate) fn rehearse(config: &Config, problems: &mut Problems) {
     for (index, event) in order {
         let at = join("events", &index.to_string());
         let done = change::event(&state, event).and_then(|operations| {
-            // Only peerings are subject to rules that depend on the rest of the lab.
-            match event.create.is_some() || event.delete.is_some() {
+            // VMs and prefixes of sites are subject to no rule about the rest of the lab.
+            let own = event.stop.is_some()
+                || event.start.is_some()
+                || event.withdraw.is_some()
+                || event.announce.is_some();
+            match !own {
                 true => change::apply(&state, &operations, None).map(|changed| changed.config),
                 false => change::stepped(&state, &operations),
             }

@@ -1,5 +1,6 @@
 //! Links: whom they concern, and values that no link can have.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
@@ -7,7 +8,7 @@ use indexmap::IndexMap;
 use crate::change::Refusal;
 use crate::check::Scope;
 use crate::config::{self, Config, JitterDistribution as Shape, Share, Time};
-use crate::keys::same;
+use crate::keys::{position, same};
 use crate::problems::{Problems, join};
 use crate::topology::{
     Aqm, ConnectionIndex, Jitter, JitterDistribution, LatencySource, Link, LinkOn, LinkQueue, LinkSettings,
@@ -28,8 +29,9 @@ const DEVIATIONS_BELOW: u64 = 3;
 /// Fills `topology.links`, and puts their latency into the peerings. One for a peering or connection that is not there is
 /// left out: [`refer`] refuses it in a file; in a running lab it waits for one of its name.
 pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut Problems) {
-    let targets = targets(&scope.config.links, topology);
-    for (key, given) in &scope.config.links {
+    let links = effective(scope.config);
+    let targets = targets(&links, topology);
+    for (key, given) in &*links {
         let at = join("links", key);
         if problems.unreadable(&at) {
             continue;
@@ -66,11 +68,28 @@ pub(crate) fn check(scope: &Scope<'_>, topology: &mut Topology, problems: &mut P
     }
 }
 
+/// What is said of each link, by the file and since.
+fn effective(config: &Config) -> Cow<'_, IndexMap<String, config::Link>> {
+    if config.impairments.is_empty() {
+        return Cow::Borrowed(&config.links);
+    }
+    let mut links = config.links.clone();
+    for (name, said) in &config.impairments {
+        let index = position(&links, name);
+        match index.and_then(|index| links.get_index_mut(index)) {
+            Some((_, link)) => *link = link.changed(said),
+            None => drop(links.insert(name.clone(), said.clone())),
+        }
+    }
+    Cow::Owned(links)
+}
+
 /// An error for each link of a file that concerns nothing.
 pub(crate) fn refer(config: &Config, topology: &Topology, problems: &mut Problems) {
-    let targets = targets(&config.links, topology);
+    let links = effective(config);
+    let targets = targets(&links, topology);
     let known = |key: &&String| targets.contains_key(&key.to_lowercase());
-    for key in config.links.keys().filter(|key| !known(key)) {
+    for key in links.keys().filter(|key| !known(key)) {
         unknown(topology, key, problems);
     }
 }
