@@ -249,3 +249,57 @@ events: [ { at: 3600s, set: { link: two/two-to-one, down: true } } ]
         )
     );
 }
+
+#[test]
+fn a_withdrawn_prefix_is_unknown_to_the_gateway_until_it_is_announced() {
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("withdrawn");
+    let text = format!(
+        "
+apiVersion: peerlane/v1
+kind: Lab
+name: {name}
+profile: azure-2025
+vnets:
+  hub:
+    addressSpace: [10.0.0.0/16]
+    subnets: {{ default: {{ addressPrefix: 10.0.0.0/24 }}, GatewaySubnet: {{ addressPrefix: 10.0.255.0/27 }} }}
+gateways: {{ vpn: {{ vnet: hub }} }}
+sites:
+  dc1: {{ addressPrefixes: [192.168.10.0/24, 192.168.11.0/24] }}
+  dc2: {{ addressPrefixes: [192.168.20.0/24], asn: 65010 }}
+connections:
+  one: {{ gateway: vpn, site: dc1 }}
+  two: {{ gateway: vpn, site: dc2, enableBgp: true }}
+vms: {{ a: {{ subnet: hub/default }} }}
+"
+    );
+    peerlane.up(&peerlane.file(&name, &text));
+    let lab = Lab { peerlane, name };
+    for (site, prefix, address) in [
+        ("dc1", "192.168.10.0/24", "192.168.10.1"),
+        // The neighbour itself stays known: its session needs it.
+        ("dc2", "192.168.20.0/24", "192.168.20.7"),
+    ] {
+        assert!(
+            wait_for(SOON, || lab.pings("a", address)),
+            "{site} is not reached"
+        );
+        lab.happens(&["withdraw", site, prefix]);
+        assert!(
+            wait_for(SOON, || !lab.pings("a", address)),
+            "{site} is still reached"
+        );
+        let routes = lab.peerlane.run(["routes", &lab.name, "a", "-o", "json"]).stdout;
+        assert!(!routes.contains(prefix), "{routes}");
+        lab.happens(&["announce", site, prefix]);
+        assert!(
+            wait_for(SOON, || lab.pings("a", address)),
+            "{site} is not reached again"
+        );
+    }
+    // The other prefix of the site was there all the time, and one that it has not is refused.
+    assert!(lab.pings("a", "192.168.11.1"));
+    let refused = lab.event(&["withdraw", "dc1", "192.168.12.0/24"]);
+    assert!(refused.stderr.contains("it has 192.168.10.0/24"), "{refused:?}");
+}
