@@ -357,8 +357,6 @@ fn hub(name: &str, spokes: usize) -> String {
 
 /// From the request on the control socket to the answer: the change is on disk and forwards by then. Of 500 peerings where all is
 /// asked for; bringing that lab up is timed too.
-///
-/// Shows: PEER-36.
 #[test]
 fn one_peering_among_many_is_soon_there() {
     let full = std::env::var_os("PEERLANE_FULL").is_some();

@@ -517,8 +517,6 @@ fn edits(example: &str, seed: u64, count: usize) -> usize {
 }
 
 /// `plan` names exactly the flows under way that `apply` then changes.
-///
-/// Shows: NSG-09.
 #[test]
 fn a_plan_is_what_packets_do() {
     let full = std::env::var_os("PEERLANE_FULL").is_some();

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::compile;
+use crate::{compile, compile_after};
 
 /// A lab as it is declared, and what follows from that.
 #[derive(Clone, Copy, Debug)]
@@ -103,10 +103,10 @@ pub struct Fate {
 /// The way from one lab to another. `records` are those of the running lab.
 #[must_use]
 pub fn plan(before: Declared<'_>, after: Declared<'_>, records: &[Record]) -> Plan {
-    let tables = [before, after].map(|lab| compile(lab.topology, 1));
-    let [old, new] = &tables;
-    let old = flows::Lab::new(before.topology, old, records);
-    let new = flows::Lab::new(after.topology, new, records);
+    let old = compile(before.topology, 1);
+    let new = compile_after(&old.pieces, after.topology, 1);
+    let old = flows::Lab::new(before.topology, &old, records);
+    let new = flows::Lab::new(after.topology, &new, records);
     Plan {
         objects: objects::difference(before, after),
         flows: flows::difference(&old, &new, records),
