@@ -358,6 +358,7 @@ impl<'a> Walk<'a> {
             Ok(()) | Err(DropReason::NotForNic) => {}
             Err(reason) => return Err(self.lost(from, reason)),
         }
+        let passed = self.nodes.len();
         self.visit(at);
         self.hops.push(plain_hop(
             Some(self.topology.nics[to.index()].name.clone()),
@@ -369,9 +370,12 @@ impl<'a> Walk<'a> {
         if !self.passes(to, key.reversed(), || inbound(snapshot, to, &key)) {
             return Err(self.lost(at, DropReason::NsgInbound));
         }
-        // The fabric decides before it sends, so the rules at the far end come first.
-        hop.is_passable(snapshot)
-            .map_err(|reason| self.lost(from, reason))?;
+        // The fabric decides before it sends, so the rules at the far end came first; but the packet does not get there.
+        if let Err(reason) = hop.is_passable(snapshot) {
+            self.nodes.truncate(passed);
+            self.hops.pop();
+            return Err(self.lost(from, reason));
+        }
         Ok((at, key))
     }
 

@@ -387,7 +387,7 @@ fn peerings_are_listed_in_the_shape_of_the_contract() {
             "name": "v0-to-v1", "from": "v0", "to": "v1", "peeringState": "Connected",
             "provisioningState": "Succeeded", "peeringSyncLevel": "FullyInSync", "allowVirtualNetworkAccess": true, "allowForwardedTraffic": false,
             "allowGatewayTransit": false, "useRemoteGateways": false, "remoteAddressSpace": ["10.1.0.0/24"],
-            "remoteVirtualNetworkAddressSpace": ["10.1.0.0/16"], "global": false, "latency_us": 0,
+            "remoteVirtualNetworkAddressSpace": ["10.1.0.0/16"], "global": false, "latency_us": 0, "latencySource": null,
             "peerCompleteVnets": true, "enableOnlyIPv6Peering": false, "localSubnetNames": [], "remoteSubnetNames": [],
             "doNotVerifyRemoteGateways": false, "resourceGuid": guid
         })

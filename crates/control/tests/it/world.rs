@@ -86,8 +86,13 @@ impl<'a> World<'a> {
             &mut self.burst,
             &mut self.verdicts,
         );
-        if self.verdicts[0] == Verdict::UnderWay {
-            self.now_ns = self.worker.next_arrival_ns().unwrap();
+        while self.verdicts.first().is_none_or(|it| *it == Verdict::UnderWay) {
+            // Over one link after the other, on any of which it may be lost.
+            let Some(at_ns) = self.worker.next_arrival_ns() else {
+                let lost = self.worker.stats().recent_drops.pop().unwrap();
+                return Err((lost.reason, lost.nic));
+            };
+            self.now_ns = at_ns;
             self.worker.arrive(
                 &self.compiled.snapshot,
                 self.now_ns,
