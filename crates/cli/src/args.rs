@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::drive::Test;
 use crate::capture_args::CaptureArgs;
+use crate::change_args::{ApplyArgs, ExportArgs, PlanArgs};
 use crate::docs_args::{CompletionsArgs, ManArgs, SchemaArgs};
 use crate::edit_args::{NsgVerb, PeeringVerb, RouteTableVerb, RouteVerb, SubnetVerb, VnetVerb};
 use crate::event_args::{EventArgs, ImpairArgs};
@@ -15,7 +16,7 @@ use crate::watcher_args::{ConfigurationArgs, ConnectivityArgs, IpFlowArgs, NextH
 
 pub(crate) const LAB_HELP: &str = "A lab: a file, a directory with one *.vnet.yaml, `-` for standard input, or the name of a \
                         running lab. May be left out when exactly one lab runs";
-const FILE_HELP: &str = "A lab file, a directory with one *.vnet.yaml, or `-` for standard input";
+pub(crate) const FILE_HELP: &str = "A lab file, a directory with one *.vnet.yaml, or `-` for standard input";
 
 /// Peered virtual networks with real packets, on one Linux machine.
 ///
@@ -576,34 +577,6 @@ pub(crate) struct TestArgs {
     pub(crate) all_pairs: bool,
     #[command(flatten)]
     pub(crate) io: IoArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PlanArgs {
-    #[arg(help = LAB_HELP)]
-    pub(crate) lab: Option<String>,
-    #[arg(help = FILE_HELP)]
-    pub(crate) file: String,
-    /// Exit with 6 when something would change.
-    #[arg(long)]
-    pub(crate) detailed_exitcode: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ApplyArgs {
-    /// The running lab; may be left out when exactly one runs.
-    pub(crate) lab: Option<String>,
-    #[arg(help = FILE_HELP)]
-    pub(crate) file: String,
-    /// Only say what would change.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    #[arg(help = LAB_HELP)]
-    pub(crate) lab: Option<String>,
 }
 
 /// Bytes: a number, with KiB, MiB or GiB where it is no number of bytes.

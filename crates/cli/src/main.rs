@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod capture_args;
+mod change_args;
 mod commands;
 mod diagnostics;
 mod docs_args;

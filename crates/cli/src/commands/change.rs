@@ -3,7 +3,7 @@
 use control::plan::{Action, Declared, Fate, FlowChange, ObjectChange, Origin, Plan};
 use daemon::api::ApplyRequest;
 
-use crate::args::{ApplyArgs, ExportArgs, PlanArgs};
+use crate::change_args::{ApplyArgs, ExportArgs, PlanArgs};
 use crate::failure::{Failure, Outcome, exit};
 use crate::lab_ref::{self, Lab, LabRef};
 use crate::output::{Cell, Output, Tone, View, write_out};
