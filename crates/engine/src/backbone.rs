@@ -4,8 +4,7 @@
 //! one of these arrive in the order they left, so it is a queue, and only the heads of the queues have to be kept in
 //! order of time; what may overtake waits beside them.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use packet::segments::{finish_checksum, partial_segments, segments};
@@ -17,6 +16,7 @@ use crate::link::{Legs, Way};
 use crate::reason::DropReason;
 use crate::snapshot::{EgressCap, Link, LinkId, NicId, PortId, Snapshot};
 use crate::stats::LinkStats;
+use crate::wheel::Wheel;
 
 /// Where a packet goes, and who lets it go.
 #[derive(Clone, Copy, Debug)]
@@ -123,7 +123,7 @@ pub(crate) struct Backbone {
 struct Stages {
     queues: HashMap<Stage, Queue>,
     /// The head of every queue that has one.
-    heads: BinaryHeap<Reverse<(u64, Stage)>>,
+    heads: Wheel<Stage>,
     /// What overtakes, by when it arrives and the order in which it came.
     strays: BTreeMap<(u64, u64), Stray>,
     /// How many packets have entered anything.
@@ -144,7 +144,7 @@ impl Backbone {
         Self {
             stages: Stages {
                 queues: HashMap::new(),
-                heads: BinaryHeap::new(),
+                heads: Wheel::new(),
                 strays: BTreeMap::new(),
                 entered: 0,
                 lanes: Vec::new(),
@@ -193,7 +193,7 @@ impl Backbone {
     /// When the next packet comes out of something; None: none is under way.
     #[inline]
     pub(crate) fn next_ns(&self) -> Option<u64> {
-        let head = self.stages.heads.peek().map(|Reverse((at_ns, _))| *at_ns);
+        let head = self.stages.heads.next_ns();
         if self.stages.strays.is_empty() {
             return head;
         }
@@ -428,7 +428,7 @@ impl Stages {
         self.entered += 1;
         let queue = self.queues.entry(stage).or_default();
         if queue.waiting.is_empty() {
-            self.heads.push(Reverse((arrives_ns, stage)));
+            self.heads.push(arrives_ns, stage);
         }
         let waiting = Waiting::new(arrives_ns, legs, journey, packet);
         queue.waiting.push(&mut self.waiting, &[waiting]);
@@ -463,7 +463,7 @@ impl Stages {
             packet.space_mut()[..bytes.len()].copy_from_slice(bytes);
             (Stage::Link(link), waiting)
         } else {
-            let Reverse((_, stage)) = self.heads.pop()?;
+            let (_, stage) = self.heads.pop(at_ns)?;
             let queue = self.queues.get_mut(&stage)?;
             let waiting = queue.waiting.pop(&mut self.waiting)?;
             // The queue has as many bytes as what waits says.
@@ -477,7 +477,7 @@ impl Stages {
                 .bytes
                 .take(&mut self.bytes, &mut packet.space_mut()[..length]);
             if let Some(next) = queue.waiting.first() {
-                self.heads.push(Reverse((next.traveller.arrives_ns, stage)));
+                self.heads.push(next.traveller.arrives_ns, stage);
             }
             (stage, waiting)
         };

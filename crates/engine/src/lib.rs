@@ -25,6 +25,7 @@ mod simd;
 pub mod snapshot;
 pub mod stats;
 pub mod table;
+pub mod wheel;
 pub mod worker;
 
 pub use backbone::AtLink;

@@ -174,6 +174,51 @@ fn what_is_under_way_is_bounded_and_what_is_too_much_is_counted() {
     assert_eq!(lab.send(WEB, &datagram(WEB_IP, NVA_IP, 1)), Verdict::UnderWay);
 }
 
+/// A million packets wait for ten seconds, in no more memory than they may take and a few blocks.
+#[test]
+fn a_million_packets_wait_within_the_bound_and_none_is_lost() {
+    let packet = udp(WEB_IP, NVA_IP, (7, 7));
+    // What the worker notes of each comes on top.
+    let packet_bytes = packet.len() as u64 + 128;
+    // Room for all, and for about half of them.
+    for (packets, bound, fits) in [
+        (1_000_000, 1_000_000 * packet_bytes, true),
+        (100_000, 50_000 * packet_bytes, false),
+    ] {
+        let mut lab = Lab::with(WorkerOptions {
+            under_way_bytes: bound,
+            ..WorkerOptions::default()
+        });
+        lab.link(A_TO_HUB).latency_ns = 10 * SECOND;
+        lab.publish();
+        let burst = [packet.as_slice(); 8];
+        lab.send_all(WEB, &burst);
+        let begun_ns = lab.now_ns;
+        let sent = allocation_counter::measure(|| {
+            for _ in 1..packets / 8 {
+                lab.now_ns += 8_000;
+                lab.send_all(WEB, &burst);
+            }
+        });
+        assert!(lab.now_ns < begun_ns + 10 * SECOND, "nothing has arrived by now");
+        assert!(
+            sent.bytes_max < bound + (1 << 20),
+            "{} of {bound} bytes",
+            sent.bytes_max
+        );
+        let lost = lab.count(DropReason::LinkQueueFull, Some(WEB)).0;
+        assert_eq!(lost == 0, fits, "{lost}");
+        let (mut burst, mut verdicts, mut arrived) = (Burst::new(64), Vec::new(), 0);
+        lab.now_ns += 10 * SECOND;
+        while lab.worker.next_arrival_ns().is_some() {
+            lab.worker
+                .arrive(&lab.snapshot, lab.now_ns, &mut burst, &mut verdicts);
+            arrived += verdicts.len() as u64;
+        }
+        assert_eq!((arrived, lab.received(NVA)), (packets - lost, packets - lost));
+    }
+}
+
 /// Shows: NET-12.
 #[test]
 fn a_vm_sends_what_its_size_allows_whatever_the_nic_and_the_destination() {
