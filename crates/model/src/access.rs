@@ -106,6 +106,12 @@ pub fn object(config: &Config, kind: &str, key: &str) -> Resource {
     }
 }
 
+/// The id of a subscription by its name in the lab; of the default one without a name.
+#[must_use]
+pub fn subscription(config: &Config, name: Option<&str>) -> String {
+    subscription_id(config, name)
+}
+
 /// Whether the principal may carry out the action on the resource. None as principal is the owner of the lab.
 ///
 /// # Errors

@@ -398,7 +398,8 @@ object! {
 
 impl Nic {
     /// The same NIC, as one of a VM would be written.
-    pub(crate) fn to_vm_nic(&self) -> VmNic {
+    #[must_use]
+    pub fn to_vm_nic(&self) -> VmNic {
         VmNic {
             name: None,
             subnet: self.subnet.clone(),
@@ -413,6 +414,32 @@ impl Nic {
 }
 
 impl Vm {
+    /// Its NICs, the one of the short form too.
+    #[must_use]
+    pub fn listed_nics(&self) -> Vec<VmNic> {
+        if self.nics.is_empty() {
+            vec![self.short_form().0]
+        } else {
+            self.nics.clone()
+        }
+    }
+
+    /// The same VM with these NICs, in the long form.
+    #[must_use]
+    pub fn with_nics(&self, nics: Vec<VmNic>) -> Self {
+        Self {
+            nics,
+            subnet: None,
+            private_ip_address: None,
+            private_ip_addresses: Vec::new(),
+            enable_ip_forwarding: None,
+            network_security_group: None,
+            application_security_groups: Vec::new(),
+            public_ip_address: None,
+            ..self.clone()
+        }
+    }
+
     /// The NIC of the short form, and which of its properties are given.
     pub(crate) fn short_form(&self) -> (VmNic, Vec<&'static str>) {
         let given = [

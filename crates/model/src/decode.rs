@@ -79,6 +79,15 @@ macro_rules! choice {
         impl $name {
             pub const WORDS: &[&str] = &[$($word),+];
 
+            /// The choice a word means, whatever its case.
+            #[must_use]
+            pub fn of(word: &str) -> Option<Self> {
+                $(if word.eq_ignore_ascii_case($word) {
+                    return Some(Self::$variant);
+                })+
+                None
+            }
+
             /// As a file spells it.
             #[must_use]
             pub const fn word(self) -> &'static str {

@@ -10,7 +10,7 @@ pub(crate) mod rules;
 pub use explanation::{BalancerHop, Drop, Evaluated, Explanation, Finding, Hop, HopRoute};
 pub use links::{JitterRow, LinkRow, links};
 pub use load_balancers::{LoadBalancerRow, load_balancers};
-pub use peerings::{PeeringRow, peerings};
+pub use peerings::{PeeringRow, peerings, peerings_of};
 pub(crate) use routes::hop_route;
 pub use routes::{EffectiveRoute, EffectiveRoutes, effective_route, effective_routes, route_columns};
 pub use rules::{

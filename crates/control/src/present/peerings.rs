@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use model::Topology;
 use model::topology::{
     LatencySource, OrphanedPeering, Peering, PeeringIndex, PeeringState, Profile, SubnetIndex, SyncLevel,
+    VnetIndex,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -61,6 +62,20 @@ pub fn peerings(topology: &Topology) -> Vec<PeeringRow> {
         .iter()
         .map(|orphan| orphaned(topology, orphan));
     rows.chain(orphans).collect()
+}
+
+/// The peerings of one VNet.
+#[must_use]
+pub fn peerings_of(topology: &Topology, vnet: VnetIndex) -> Vec<PeeringRow> {
+    let own = topology
+        .peerings
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| it.from == vnet);
+    let rows = own.map(|(index, peering)| row(topology, PeeringIndex(index), peering));
+    let orphans = topology.orphaned_peerings.iter().filter(|it| it.from == vnet);
+    rows.chain(orphans.map(|orphan| orphaned(topology, orphan)))
+        .collect()
 }
 
 fn row(topology: &Topology, index: PeeringIndex, peering: &Peering) -> PeeringRow {

@@ -182,6 +182,13 @@ pub enum Operation {
     ForgetEvent {
         event: Box<config::Event>,
     },
+    PutFlowLog {
+        name: String,
+        log: Box<config::FlowLog>,
+    },
+    DeleteFlowLog {
+        name: String,
+    },
 }
 
 impl Operation {
@@ -376,6 +383,8 @@ fn step(config: &mut Config, operation: &Operation, actor: Option<&str>) -> Resu
         Op::PutConnection { name, connection } => section::put(&mut config.connections, name, connection),
         Op::DeleteConnection { name } => section::delete(&mut config.connections, "connections", name),
         Op::PutResource { key, resource } => section::put(&mut config.resources, key, resource),
+        Op::PutFlowLog { name, log } => section::put(&mut config.flow_logs, name, log),
+        Op::DeleteFlowLog { name } => section::delete(&mut config.flow_logs, "flowLogs", name),
         Op::DeleteResource { key } => section::delete(&mut config.resources, "resources", key),
         Op::PutLink { name, link } => section::put(&mut config.links, name, link),
         Op::DeleteLink { name } => section::delete(&mut config.links, "links", name),

@@ -135,6 +135,8 @@ fn needs(config: &Config, operation: &Operation) -> (Resource, String) {
         // Nobody but the lab itself does this; the event was asked about when it happened.
         Op::ForgetEvent { .. } => network("events", "", "", "delete"),
         Op::DeleteLoadBalancer { name } => network("loadBalancers", name, "", "delete"),
+        Op::PutFlowLog { .. } => network("networkWatchers", "NetworkWatcherRG", "flowLogs", "write"),
+        Op::DeleteFlowLog { .. } => network("networkWatchers", "NetworkWatcherRG", "flowLogs", "delete"),
         Op::PutResource { key, .. } => stored(config, key, "write"),
         Op::DeleteResource { key } => stored(config, key, "delete"),
     }
