@@ -1,13 +1,13 @@
 //! Resource groups: declared by an entry of `resources:` whose key is the group's name, the lab's own, or implied by what is in them.
 
 use indexmap::IndexMap;
-use model::access;
 use model::change::Operation;
 use model::config::StoredResource;
 use serde_json::{Value, json};
 
 use crate::id::same;
 use crate::platform::read;
+use crate::resources;
 use crate::{Change, Error, Method, Reply, Request, View};
 
 /// Azure's bound.
@@ -120,62 +120,9 @@ fn store(
 /// With all that is in it: what refers to others goes first.
 fn delete(view: &View<'_>, name: &str) -> Result<Reply, Error> {
     let group = find(view, name)?;
-    let config = view.config;
-    let inside = |key: &str, kind: &str| same(&access::object(config, kind, key).group, &group.name);
-    let mut operations = Vec::new();
-    let mut all = |keys: Vec<&String>, kind: &str, delete: fn(String) -> Operation| {
-        let keys = keys.into_iter().filter(|key| inside(key, kind));
-        operations.extend(keys.map(|key| delete(key.clone())));
-    };
-    all(config.connections.keys().collect(), "connections", |name| {
-        Operation::DeleteConnection { name }
-    });
-    all(
-        config.gateways.keys().collect(),
-        "virtualNetworkGateways",
-        |name| Operation::DeleteGateway { name },
-    );
-    all(config.sites.keys().collect(), "localNetworkGateways", |name| {
-        Operation::DeleteSite { name }
-    });
-    all(config.load_balancers.keys().collect(), "loadBalancers", |name| {
-        Operation::DeleteLoadBalancer { name }
-    });
-    all(config.vms.keys().collect(), "virtualMachines", |name| {
-        Operation::DeleteVm { name }
-    });
-    all(
-        config.network_interfaces.keys().collect(),
-        "networkInterfaces",
-        |name| Operation::DeleteNic { name },
-    );
-    all(config.vnets.keys().collect(), "virtualNetworks", |name| {
-        Operation::DeleteVnet { name }
-    });
-    all(config.route_tables.keys().collect(), "routeTables", |name| {
-        Operation::DeleteRouteTable { name }
-    });
-    all(
-        config.network_security_groups.keys().collect(),
-        "networkSecurityGroups",
-        |name| Operation::DeleteNsg { name },
-    );
-    all(
-        config.application_security_groups.keys().collect(),
-        "applicationSecurityGroups",
-        |name| Operation::DeleteAsg { name },
-    );
-    // What is said of objects goes with them; what stands for itself goes now.
-    let stored = config.resources.keys().filter(|key| {
-        let mut parts = key.split('/');
-        let own = parts.next().is_some_and(|of| same(of, &group.name));
-        let object = parts
-            .nth(1)
-            .zip(parts.next())
-            .is_some_and(|(kind, name)| is_object(view, kind, name));
-        own && !object
-    });
-    operations.extend(stored.map(|key| Operation::DeleteResource { key: key.clone() }));
+    let mut operations = resources::delete_group(view, &group.name)?;
+    let declared = view.config.resources.keys().find(|key| same(key, &group.name));
+    operations.extend(declared.map(|key| Operation::DeleteResource { key: key.clone() }));
     if operations.is_empty() {
         // The lab's own group, and nothing in it.
         return Ok(Reply::empty(200));
@@ -185,25 +132,6 @@ fn delete(view: &View<'_>, name: &str) -> Result<Reply, Error> {
         status: 200,
         show: None,
     }))
-}
-
-fn is_object(view: &View<'_>, kind: &str, name: &str) -> bool {
-    let config = view.config;
-    let declared = |mut keys: Box<dyn Iterator<Item = &String> + '_>| keys.any(|key| same(key, name));
-    match kind.to_lowercase().as_str() {
-        "connections" => declared(Box::new(config.connections.keys())),
-        "virtualnetworkgateways" => declared(Box::new(config.gateways.keys())),
-        "localnetworkgateways" => declared(Box::new(config.sites.keys())),
-        "loadbalancers" => declared(Box::new(config.load_balancers.keys())),
-        "virtualmachines" => declared(Box::new(config.vms.keys())),
-        // Those of VMs too.
-        "networkinterfaces" => true,
-        "virtualnetworks" => declared(Box::new(config.vnets.keys())),
-        "routetables" => declared(Box::new(config.route_tables.keys())),
-        "networksecuritygroups" => declared(Box::new(config.network_security_groups.keys())),
-        "applicationsecuritygroups" => declared(Box::new(config.application_security_groups.keys())),
-        _ => false,
-    }
 }
 
 /// The lab's own, then those that were declared, then those that something is in.
