@@ -5,6 +5,7 @@
     reason = "these are tests; clippy knows only functions marked so"
 )]
 
+mod api;
 mod balancing;
 mod bench;
 mod bgp;

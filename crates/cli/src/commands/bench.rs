@@ -138,7 +138,8 @@ fn pair(topology: &Topology, args: &BenchArgs) -> Result<Question, Failure> {
     };
     let oracle = Oracle::new(topology);
     let asked = |protocol| {
-        let question = Question::new(topology, (&ends.0, &ends.1), protocol, Some(args.port), None)?;
+        let question = Question::new(topology, (&ends.0, &ends.1), protocol, Some(args.port), None)
+            .map_err(Failure::failed)?;
         let answer = Answer::explained(&oracle.explain(&question, None)?);
         if answer.result == "Allow" {
             return Ok(question);

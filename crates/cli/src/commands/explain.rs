@@ -51,7 +51,7 @@ pub(crate) fn explain(args: &ExplainArgs, output: Output) -> Outcome {
     let endpoint = |word: &str| lab.topology.endpoint(word).map_err(Failure::not_found);
     let ends = (&endpoint(source)?, &endpoint(destination)?);
     let port = args.port.filter(|_| protocol != TestProtocol::Icmp);
-    let mut question = Question::new(&lab.topology, ends, protocol, port, None)?;
+    let mut question = Question::new(&lab.topology, ends, protocol, port, None).map_err(Failure::failed)?;
     question.source_port = args.source_port;
     let explanation = Oracle::new(&lab.topology).explain(&question, None)?;
     let verified = if args.verify {

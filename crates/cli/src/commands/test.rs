@@ -93,7 +93,8 @@ pub(crate) fn test(args: &TestArgs, output: Output) -> Outcome {
 
 fn declared(topology: &Topology) -> Result<Vec<Case>, Failure> {
     let case = |test: &model::topology::Test| {
-        let mut question = Question::new(topology, (&test.from, &test.to), test.protocol, test.port, None)?;
+        let mut question = Question::new(topology, (&test.from, &test.to), test.protocol, test.port, None)
+            .map_err(Failure::failed)?;
         question.source_port = test.source_port;
         Ok(Case {
             question,
@@ -142,7 +143,8 @@ fn all_pairs(topology: &Topology) -> Result<Vec<Case>, Failure> {
                 }
                 for (protocol, port) in &questions {
                     let nics = (&Endpoint::Nic(*from), &Endpoint::Nic(*to));
-                    let mut question = Question::new(topology, nics, *protocol, *port, Some(ipv6))?;
+                    let mut question = Question::new(topology, nics, *protocol, *port, Some(ipv6))
+                        .map_err(Failure::failed)?;
                     // VNET-07: an address of the sender's own never leaves the guest.
                     if question.source == question.destination {
                         continue;

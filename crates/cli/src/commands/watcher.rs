@@ -86,7 +86,8 @@ pub(crate) fn test_connectivity(args: &ConnectivityArgs, output: Output) -> Outc
     let lab = Lab::open(lab)?;
     let from = model::topology::Endpoint::Nic(target(&lab, source)?);
     let to = lab.topology.endpoint(destination).map_err(Failure::not_found)?;
-    let question = Question::new(&lab.topology, (&from, &to), protocol, port, None)?;
+    let question =
+        Question::new(&lab.topology, (&from, &to), protocol, port, None).map_err(Failure::failed)?;
     let explanation = Oracle::new(&lab.topology).explain(&question, None)?;
     let topology = lab.topology.clone();
     let probes = send(lab, &question)?;

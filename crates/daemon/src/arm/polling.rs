@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 const REMEMBERED: usize = 1024;
 /// In seconds. 0 would count as absent, and clients then wait for 30.
 const RETRY_AFTER: &str = "1";
+/// `subscriptions/S/resourceGroups/G`.
+const GROUP_SEGMENTS: usize = 4;
 /// The words of the URLs' paths, as the service spells them.
 const STATUS: &str = "operations";
 const RESULT: &str = "operationResults";
@@ -32,6 +34,10 @@ struct Operation {
 impl Operations {
     /// The first answer, in place of `answer`, which can be asked for from now on.
     pub(crate) fn accept(&self, request: &Request, answer: Answer) -> Answer {
+        // A resource group is there at once, at the real service too.
+        if request.method == Method::Put && request.path.len() <= GROUP_SEGMENTS {
+            return answer;
+        }
         let id = super::requests::fresh_id();
         let url = |word: &str| {
             let subscription = request.path.get(1).map_or("", String::as_str);
@@ -173,7 +179,10 @@ mod tests {
         let operations = Operations::default();
         let body = json!({ "name": "v", "properties": { "provisioningState": "Succeeded" } });
         let done = answer(201, Vec::new(), Some(body));
-        let first = operations.accept(&request(Method::Put, "/subscriptions/s/x"), done);
+        let first = operations.accept(
+            &request(Method::Put, "/subscriptions/s/resourceGroups/g/providers/p/t/n"),
+            done,
+        );
         assert_eq!(first.status, 201);
         assert_eq!(
             first.body.as_ref().unwrap()["properties"]["provisioningState"],

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ::arm::{Answer, Error, Method, Reply, Request, View};
+use ::arm::{Answer, Error, Method, Probe, ProbeProtocol, Reply, Request, View};
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header::{
@@ -13,11 +13,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use model::topology::TestProtocol;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use tokio::sync::SemaphorePermit;
 
 use super::{Api, Style, Transport, hygiene, json, token};
+use crate::question::Question;
 use crate::running::Current;
 
 /// The service takes 4 MB; the largest VNet, with 3000 subnets, has about three.
@@ -25,7 +27,9 @@ pub(super) const BODY_LIMIT_BYTES: usize = 4 << 20;
 /// Bodies up to this size wait for nobody: nearly all are smaller.
 const SMALL_BODY_BYTES: u64 = 64 << 10;
 /// From the end of the head to the end of the body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Exchanges of one connectivityCheck; each waits for a second of silence at most, and has a thread.
+const MOST_PROBES: u32 = 8;
 /// Ids that clients give their requests are UUIDs; what is longer is not sent back.
 const LONGEST_CLIENT_ID: usize = 64;
 
@@ -136,8 +140,35 @@ async fn ask(api: &Api, request: &Request, conditions: Conditions) -> Result<Ans
     match view(&current, |view| ::arm::plan_request(request, view))? {
         Reply::Answer(answer) => Ok(answer),
         Reply::Change(_) => api.inner.changes.make(request.clone(), conditions).await,
-        Reply::Probe(_) => Err(Error::method_not_allowed()),
+        Reply::Probe(probe) => {
+            let seen = send(api, &current, &probe).await?;
+            view(&current, |view| ::arm::probed(request, view, &seen))
+        }
     }
+}
+
+/// Lets real sockets try; by exchange the microseconds until its answer.
+async fn send(api: &Api, current: &Current, probe: &Probe) -> Result<Vec<Option<u64>>, Error> {
+    let topology = &current.generation.topology;
+    let end = |word: &str| {
+        let found = topology.endpoint(word);
+        found.map_err(|error| Error::bad("InvalidResourceReference", error.to_string()))
+    };
+    let (from, to) = (end(&probe.source)?, end(&probe.destination)?);
+    let (protocol, port) = match probe.protocol {
+        ProbeProtocol::Tcp => (TestProtocol::Tcp, Some(probe.port)),
+        ProbeProtocol::Icmp => (TestProtocol::Icmp, None),
+    };
+    let cannot = |message: String| Error::bad("Sim.CannotProbe", message);
+    let mut question = Question::new(topology, (&from, &to), protocol, port, None).map_err(cannot)?;
+    question.source_port = probe.source_port;
+    let order = question.request().map_err(cannot)?;
+    let count = probe.count.clamp(1, MOST_PROBES);
+    let tries = (0..count).map(|_| crate::probe::probe(&api.inner.lab, order.clone()));
+    let results = futures_util::future::join_all(tries).await;
+    let latency =
+        |result: Result<crate::api::ProbeResult, String>| result.map(|it| it.latency_us).map_err(cannot);
+    results.into_iter().map(latency).collect()
 }
 
 /// The lab as it is, for one question.
