@@ -7,6 +7,8 @@ mod filter;
 pub(crate) mod names;
 pub(crate) mod pcapng;
 pub(crate) mod tap;
+#[cfg(test)]
+mod tests;
 mod vxlan;
 
 use std::collections::HashMap;
