@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Peerlane, Ran, User, unique, wait_for};
+use crate::support::{Peerlane, Ran, User, unique, users, wait_for};
 
 /// Longer than any answer takes on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -74,12 +74,12 @@ struct Capture {
 
 impl Lab {
     fn up() -> Self {
-        Self::up_with("")
+        Self::up_with(User::Caller, "")
     }
 
-    fn up_with(more: &str) -> Self {
+    fn up_with(user: User, more: &str) -> Self {
         let lab = Self {
-            peerlane: Peerlane::new(User::Caller),
+            peerlane: Peerlane::new(user),
             name: unique("capture"),
         };
         lab.peerlane.up(&lab.file(&(LAB.to_owned() + more)));
@@ -92,7 +92,8 @@ impl Lab {
 
     /// Starts a capture, and returns when it sees packets.
     fn capture(&self, file: &str, arguments: &[&str]) -> Capture {
-        let path = self.peerlane.dir.join(format!("{file}.pcapng"));
+        // Where an ordinary user may write.
+        let path = self.peerlane.dir.join("tmp").join(format!("{file}.pcapng"));
         let written = path.to_str().unwrap();
         let start = ["capture", &self.name, "-w", written].into_iter();
         let child = self
@@ -349,6 +350,7 @@ fn tshark_reads_every_capture_and_drops_are_those_counted() {
 #[test]
 fn losses_on_links_are_those_counted() {
     let lab = Lab::up_with(
+        User::Caller,
         "links:
   one/one-to-two: { latency: 5ms, loss: 30%, rate: 20Mbit, queue: 30ms, duplicate: 10% }
   two/two-to-one: { down: true }
@@ -434,7 +436,12 @@ fn a_slow_reader_loses_packets_and_the_lab_does_not() {
 /// A capture goes on while the lab changes, and ends in order with it, or when its reader has seen enough.
 #[test]
 fn captures_follow_the_lab_to_its_end() {
-    let lab = Lab::up();
+    for user in users() {
+        follow_to_the_end(&Lab::up_with(user, ""));
+    }
+}
+
+fn follow_to_the_end(lab: &Lab) {
     let mut capture = lab.capture("follow", &["icmp"]);
     let more = LAB.to_owned() + "  e: { subnet: one/s, privateIPAddress: 10.0.0.9 }\n";
     let file = lab.file(&more);
