@@ -102,11 +102,12 @@ impl Lab {
         let client = connect(listed)?;
         let file = client.lab().map_err(unanswered)?;
         // Of a lab that runs, events may have happened by now.
-        let loaded = model::reload(Source::Text {
+        let source = Source::Text {
             name: file.file,
             text: file.text,
-        })
-        .map_err(|errors| refused(&errors))?;
+        };
+        let loaded =
+            model::restore(source, file.service_tags.as_deref()).map_err(|errors| refused(&errors))?;
         Ok(Self {
             config: loaded.config,
             topology: as_learned(&client, loaded.topology)?,

@@ -481,6 +481,31 @@ fn the_stored_lab_wins_over_the_file_and_programs_live_on() {
     }
 }
 
+/// The lab is what it was, whatever becomes of the file of service tags beside it.
+#[test]
+fn service_tags_stay_what_they_were_when_their_file_is_gone() {
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("tags");
+    let tags = peerlane.dir.join("tags.json");
+    let text =
+        r#"{ "values": [ { "name": "Own", "properties": { "addressPrefixes": ["203.0.113.0/24"] } } ] }"#;
+    fs::write(&tags, text).unwrap();
+    let lab = two_vnets(&name, "").replace("\nvnets:", "\nserviceTags: tags.json\nvnets:");
+    let lab = lab.replacen("sourceAddressPrefix: \"*\"", "sourceAddressPrefix: Own", 1);
+    peerlane.up(&peerlane.file(&name, &lab));
+    let before = state_of(&peerlane, &name);
+    assert!(before[2].contains("203.0.113.0/24"), "{}", before[2]);
+    fs::remove_file(&tags).unwrap();
+    let restart = peerlane.run(["restart", &name]);
+    assert_eq!(restart.code, 0, "{restart:?}");
+    assert_eq!(state_of(&peerlane, &name), before);
+    let rule = peerlane.run(["nsg", "rule", "delete", "-n", "deny-all", "--nsg-name", "closed"]);
+    assert_eq!(rule.code, 0, "{rule:?}");
+    assert_eq!(peerlane.run(["restart", &name]).code, 0);
+    assert_eq!(peerlane.run(["down", &name]).code, 0);
+    peerlane.assert_nothing_left(&name);
+}
+
 #[test]
 fn a_damaged_store_is_reported_and_the_lab_left_alone() {
     let peerlane = Peerlane::new(User::Caller);

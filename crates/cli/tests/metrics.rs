@@ -164,6 +164,43 @@ fn promtool_takes_the_page_and_tcpdump_counts_the_same() {
     peerlane.assert_nothing_left(&name);
 }
 
+/// Beside the ARM API the page is for those who have a token.
+#[test]
+fn over_tls_the_page_needs_a_token() {
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("tls-page");
+    let file = peerlane.file(&name, &two_vnets(&name, ""));
+    let up = peerlane.run([
+        "up",
+        file.to_str().unwrap(),
+        "--detach",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(up.code, 0, "{up:?}");
+    let run_dir = peerlane.state_dir().join(&name);
+    let text = |file: &str| fs::read_to_string(run_dir.join(file)).unwrap();
+    let listen: Value = serde_json::from_str(&text("listen")).unwrap();
+    let url = format!("https://{}/metrics", listen["address"].as_str().unwrap());
+    let ask = |token: &str| {
+        let output = Command::new("curl")
+            .args(["-sS", "-w", "\n%{http_code}", "--cacert"])
+            .arg(run_dir.join("cert.pem"))
+            .args(["-H", &format!("Authorization: Bearer {token}"), &url])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let page = ask(text("token").trim());
+    assert!(
+        page.contains("peerlane_generation 1\n") && page.ends_with("\n200"),
+        "{page}"
+    );
+    assert!(ask("no-token").ends_with("\n401"));
+    assert_eq!(peerlane.run(["down", &name]).code, 0);
+    peerlane.assert_nothing_left(&name);
+}
+
 /// Every question that the document has is answered as it says.
 #[test]
 fn the_openapi_document_says_what_is_answered() {

@@ -191,6 +191,9 @@ pub enum HealthState {
 pub struct LabFile {
     pub file: String,
     pub text: String,
+    /// What the file that `serviceTags` names held when it was read; None: it is yet to be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tags: Option<String>,
 }
 
 /// `POST /v1/event`: what is to happen now; answered with the generation that forwards from then on.

@@ -51,6 +51,7 @@ impl Begin {
         let declared = LabFile {
             file: stored.file,
             text: stored.declared,
+            service_tags: stored.service_tags,
         };
         let loaded = load(&declared)?;
         Ok(Self {
@@ -85,7 +86,7 @@ pub(crate) fn load(file: &LabFile) -> Result<model::Loaded, UpError> {
         name: file.file.clone(),
         text: file.text.clone(),
     };
-    model::reload(source).map_err(|errors| {
+    model::restore(source, file.service_tags.as_deref()).map_err(|errors| {
         let first = errors.errors.first().map(ToString::to_string).unwrap_or_default();
         UpError::failed(format!("the lab file is not valid: {first}"))
             .with_remedy("`peerlane validate` shows all its errors")

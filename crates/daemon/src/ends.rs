@@ -110,6 +110,9 @@ fn watch_keeper(liveness: OwnedFd) -> io::Result<oneshot::Receiver<()>> {
     std::thread::Builder::new()
         .name(String::from("keeper-watch"))
         .spawn(move || {
+            if let Err(error) = crate::thread::drop_capabilities() {
+                tracing::warn!("keeper-watch keeps its capabilities: {error}");
+            }
             let ended = |fd: &OwnedFd| poll(&mut [PollFd::new(fd, PollFlags::IN)], None);
             while let Err(Errno::INTR) = ended(&liveness) {}
             died.send(())

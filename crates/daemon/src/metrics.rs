@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use engine::{DelayError, DropReason};
 use model::topology::PeeringState;
 use prometheus_client::collector::Collector;
@@ -17,7 +19,7 @@ use crate::api::{Drop, Meter};
 use crate::running::Lab;
 
 /// As [`page`] writes it.
-pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Upper ends of the buckets of delay errors, in nanoseconds: what a sleeping thread, a busy machine and a stuck one are late by.
 const DELAY_ERROR_NS: [u64; 9] = [
     5_000,
@@ -52,11 +54,19 @@ struct Page {
 
 type Written = Result<(), fmt::Error>;
 
+/// The page as it is at present, over HTTP.
+pub(crate) async fn answer(lab: &Arc<Lab>) -> Response {
+    match page(lab).await {
+        Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
 /// The page as it is at present.
 ///
 /// # Errors
 /// None that is known.
-pub(crate) async fn page(lab: &Arc<Lab>) -> Result<String, fmt::Error> {
+async fn page(lab: &Arc<Lab>) -> Result<String, fmt::Error> {
     let stats = lab.workers.stats().await;
     let busy = lab.workers.busy().await;
     let current = lab.current();

@@ -84,6 +84,7 @@ impl Orders {
             given: Some(LabFile {
                 file,
                 text: options.text.clone(),
+                service_tags: None,
             }),
             forwarding: Forwarding {
                 io: options.io,

@@ -233,6 +233,11 @@ impl Current {
         Ok(LabFile {
             file: self.file.clone(),
             text,
+            service_tags: self
+                .config
+                .service_tags
+                .as_ref()
+                .map(|file| file.text.to_string()),
         })
     }
 

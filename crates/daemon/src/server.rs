@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State as Extract};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
@@ -274,7 +274,11 @@ async fn apply(
         Ok(Json(request)) => request,
         Err(rejection) => return Refusal::new(rejection.status(), rejection.body_text()).into_response(),
     };
-    let file = LabFile { file, text };
+    let file = LabFile {
+        file,
+        text,
+        service_tags: None,
+    };
     planned(shared.lab, move |lab, flows| match dry_run {
         true => lab.plan(&file, flows),
         false => lab.apply(&file, flows),
@@ -362,10 +366,7 @@ async fn openapi() -> Json<serde_json::Value> {
 }
 
 async fn metrics_page(Extract(shared): Extract<Shared>) -> Response {
-    match metrics::page(&shared.lab).await {
-        Ok(page) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
-        Err(error) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    metrics::answer(&shared.lab).await
 }
 
 async fn stop(Extract(shared): Extract<Shared>) -> Response {

@@ -26,7 +26,7 @@ const CACHE_BYTES: usize = 4 << 20;
 
 /// By number: `version`, `generation`.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-/// By name: `file`, `forwarding` (JSON), and `text` where the user's own file still declares the lab.
+/// By name: `file`, `forwarding` (JSON), `text` where the user's own file still declares the lab, `serviceTags` where it names a file.
 const WORDS: TableDefinition<'_, &str, &str> = TableDefinition::new("words");
 /// By property of the lab file: its place in it, its [`Form`], and how many rows it has.
 const SECTIONS: TableDefinition<'_, &str, (u32, u8, u32)> = TableDefinition::new("sections");
@@ -62,6 +62,8 @@ pub(crate) struct Stored {
     /// The lab file that declares it all, as JSON.
     pub(crate) declared: String,
     pub(crate) text: Option<String>,
+    /// What the file of service tags held.
+    pub(crate) service_tags: Option<String>,
 }
 
 /// What the latest transaction left in the store, to write only what differs.
@@ -69,6 +71,14 @@ pub(crate) struct Stored {
 struct Written {
     sections: Vec<Section>,
     text: Option<String>,
+    service_tags: Option<String>,
+}
+
+impl<'a> Wanted<'a> {
+    fn service_tags(&self) -> Option<&'a str> {
+        let file = self.config.service_tags.as_ref()?;
+        Some(&file.text)
+    }
 }
 
 type Result<T> = std::result::Result<T, UpError>;
@@ -135,7 +145,11 @@ impl Store {
             cannot("write", &self.path, &error)
                 .with_remedy("the lab is as it was; look at the space left on this disk (df), then try again")
         })?;
-        self.written = Some(Written { sections, text });
+        self.written = Some(Written {
+            sections,
+            text,
+            service_tags: wanted.service_tags().map(str::to_owned),
+        });
         Ok(())
     }
 
@@ -246,10 +260,14 @@ fn write(
         let mut words = transaction.open_table(WORDS)?;
         words.insert("file", wanted.file)?;
         words.insert("forwarding", forwarding)?;
-        if past.text.as_deref() != wanted.text {
-            match wanted.text {
-                Some(text) => drop(words.insert("text", text)?),
-                None => drop(words.remove("text")?),
+        for (word, before, now) in [
+            ("text", &past.text, wanted.text),
+            ("serviceTags", &past.service_tags, wanted.service_tags()),
+        ] {
+            match now {
+                Some(text) if before.as_deref() != now => drop(words.insert(word, text)?),
+                None if before.is_some() || past.sections.is_empty() => drop(words.remove(word)?),
+                _ => {}
             }
         }
         let mut heads = transaction.open_table(SECTIONS)?;
@@ -321,15 +339,21 @@ fn read(database: &Database, path: &Path) -> Result<(Stored, Written)> {
     let forwarding = needed("forwarding")?;
     let forwarding =
         serde_json::from_str(&forwarding).map_err(|error| damaged(path, &format!("forwarding: {error}")))?;
-    let text = word("text")?;
+    let (text, service_tags) = (word("text")?, word("serviceTags")?);
     let stored = Stored {
         generation: number("generation")?,
         file: needed("file")?,
         forwarding,
         declared: rows::join(&sections),
         text: text.clone(),
+        service_tags: service_tags.clone(),
     };
-    Ok((stored, Written { sections, text }))
+    let written = Written {
+        sections,
+        text,
+        service_tags,
+    };
+    Ok((stored, written))
 }
 
 /// None: rows are missing, or there are too many.

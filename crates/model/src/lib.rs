@@ -50,7 +50,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with it, in order of position.
 pub fn load(source: Source) -> Result<Loaded, Errors> {
-    read(source, true)
+    read(source, None, true)
 }
 
 /// Reads a lab that runs, as [`load`]: what links refer to may be gone, and events may have become impossible.
@@ -58,11 +58,19 @@ pub fn load(source: Source) -> Result<Loaded, Errors> {
 /// # Errors
 /// As [`load`].
 pub fn reload(source: Source) -> Result<Loaded, Errors> {
-    read(source, false)
+    read(source, None, false)
+}
+
+/// As [`reload`], with what the lab's file of service tags held when it was read first; None: it is read now.
+///
+/// # Errors
+/// As [`load`].
+pub fn restore(source: Source, service_tags: Option<&str>) -> Result<Loaded, Errors> {
+    read(source, service_tags, false)
 }
 
 /// `fresh`: it is to be brought up, and not what a lab has become.
-fn read(source: Source, fresh: bool) -> Result<Loaded, Errors> {
+fn read(source: Source, service_tags: Option<&str>, fresh: bool) -> Result<Loaded, Errors> {
     let (file, text) = source.read()?;
     let mut problems = Problems::default();
     let root = match yaml::parse(&text) {
@@ -78,7 +86,7 @@ fn read(source: Source, fresh: bool) -> Result<Loaded, Errors> {
     let Some(mut config) = <Config as decode::Decode>::decode(&root, "", &mut problems) else {
         return Err(problems.into_errors(&file, &text, Some(&root)));
     };
-    config::read_service_tags(&mut config, &file, &mut problems);
+    config::read_service_tags(&mut config, &file, service_tags, &mut problems);
     let topology = check::check(&config, &mut problems);
     if fresh {
         check::links::refer(&config, &topology, &mut problems);

@@ -180,6 +180,7 @@ impl Api {
         Router::new()
             .route("/metadata/endpoints", get(identity::endpoints))
             .route("/msi/token", get(identity::managed))
+            .route("/metrics", get(requests::metrics))
             .route("/{tenant}/oauth2/v2.0/token", post(identity::client_credentials))
             .route(
                 "/{tenant}/v2.0/.well-known/openid-configuration",

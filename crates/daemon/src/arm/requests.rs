@@ -85,6 +85,14 @@ pub(super) async fn resource(State(api): State<Api>, request: axum::extract::Req
     response
 }
 
+/// The counters of `/metrics`, for whoever may ask for resources.
+pub(super) async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
+    match authenticate(&api, &headers) {
+        Ok(_) => crate::metrics::answer(&api.inner.lab).await,
+        Err(error) => refusal(&error),
+    }
+}
+
 /// A known path, asked in another way.
 pub(super) async fn no_such_method() -> Response {
     refusal(&Error::method_not_allowed())

@@ -1,6 +1,7 @@
 //! The file of service tags that a lab names: its name, and what it held when the lab was read.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -19,6 +20,9 @@ pub struct TagFile {
     pub name: String,
     #[serde(skip)]
     pub tags: ServiceTags,
+    /// What the file held, for whoever keeps the lab.
+    #[serde(skip)]
+    pub text: Arc<str>,
 }
 
 impl PartialEq for TagFile {
@@ -33,6 +37,7 @@ impl Decode for TagFile {
         Some(Self {
             name,
             tags: ServiceTags::default(),
+            text: Arc::from(""),
         })
     }
 
@@ -41,8 +46,14 @@ impl Decode for TagFile {
     }
 }
 
-/// Reads the file that the lab names, if it names one; `lab_file` is where the lab itself comes from.
-pub(crate) fn read_service_tags(config: &mut Config, lab_file: &str, problems: &mut Problems) {
+/// Reads the file that the lab names, if it names one; `lab_file` is where the lab itself comes from. `kept` is what the
+/// file held when the lab came up: it may be another by now, or gone.
+pub(crate) fn read_service_tags(
+    config: &mut Config,
+    lab_file: &str,
+    kept: Option<&str>,
+    problems: &mut Problems,
+) {
     let Some(file) = &mut config.service_tags else {
         return;
     };
@@ -50,8 +61,9 @@ pub(crate) fn read_service_tags(config: &mut Config, lab_file: &str, problems: &
         .parent()
         .unwrap_or(Path::new(""))
         .join(&file.name);
-    match read_text(&path).and_then(|text| ServiceTags::read(&text)) {
-        Ok(tags) => file.tags = tags,
+    let text = kept.map_or_else(|| read_text(&path), |text| Ok(text.to_owned()));
+    match text.and_then(|text| Ok((ServiceTags::read(&text)?, text))) {
+        Ok((tags, text)) => (file.tags, file.text) = (tags, Arc::from(text)),
         Err(error) => {
             problems
                 .error(
