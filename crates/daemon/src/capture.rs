@@ -150,6 +150,15 @@ impl Captures {
         stop.map(|stop| stop.store(true, Ordering::Relaxed)).is_some()
     }
 
+    /// Has every capture end.
+    pub(crate) fn stop_all(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running
+            .stops
+            .values()
+            .for_each(|stop| stop.store(true, Ordering::Relaxed));
+    }
+
     /// Whether any runs.
     pub(crate) fn any(&self) -> bool {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

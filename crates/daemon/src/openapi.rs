@@ -54,6 +54,7 @@ fn operations(generator: &mut SchemaGenerator) -> Vec<Operation> {
         get::<Vec<api::Drop>>(generator, "/v1/drops", "Lost packets by reason and NIC"),
         get::<Vec<api::Flow>>(generator, "/v1/flows", "Records of the flow tables"),
         get::<Vec<api::BackendHealth>>(generator, "/v1/health", "What health probes say of backends"),
+        get::<Vec<api::LinkCounters>>(generator, "/v1/links", "What links did to packets"),
         get::<Vec<api::Meter>>(generator, "/v1/meter", "What crossed each peering"),
         get::<api::LabFile>(generator, "/v1/lab", "A lab file that declares what runs"),
         get::<Option<Vec<api::LearnedRoute>>>(generator, "/v1/learned-routes", "Routes learned over BGP"),

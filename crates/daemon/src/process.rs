@@ -250,7 +250,8 @@ async fn serve(
     let _ = flow_logs.await;
     let captured = lab.captures.any();
     if let End::Drain = end {
-        // While it still forwards.
+        // While it still forwards. Those who follow packets get a whole file.
+        lab.captures.stop_all();
         server.drain().await;
         drain(&lab);
         return Ok(());

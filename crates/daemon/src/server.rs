@@ -91,7 +91,8 @@ impl Server {
 
     /// Waits, a moment at most, until the answers under way are written.
     pub(crate) async fn drain(self) {
-        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        // All but the place of the next connection, which the accepting side holds.
+        let all = u32::try_from(CONNECTIONS - 1).unwrap_or(u32::MAX);
         let _ = tokio::time::timeout(DRAIN, self.connections.acquire_many(all)).await;
     }
 }

@@ -288,7 +288,9 @@ networkSecurityGroups: { n: { securityRules: { r: { priority: 100, direction: In
                 json!({ "addressPrefix": "10.7.0.0/16", "nextHopType": "None" }),
             ),
         ];
-        let before = config.clone();
+        // In the form that a change of a VNet's peerings leaves them in.
+        let mut before = config.clone();
+        super::super::peerings::write_out(&mut before, "a");
         for (kind, path, properties) in &all {
             let edited = edit(&config, &of(Verb::Create, *kind, *path, properties.clone())).unwrap();
             config = apply(&config, &[edited], None).unwrap().config;
