@@ -104,6 +104,8 @@ struct Worker {
     mail: crossbeam::channel::Receiver<Ask>,
     burst: Burst,
     verdicts: Vec<Verdict>,
+    /// Where packets of a flow become one.
+    whole: Packet,
     pause: Pause,
     /// What of the burst could not be written, in order.
     unwritten: Vec<(usize, DropReason)>,
@@ -138,6 +140,7 @@ impl Worker {
             mail,
             burst: Burst::new(BURST),
             verdicts: Vec::with_capacity(BURST),
+            whole: Packet::new(),
             pause: Pause::new(settings.waiting),
             unwritten: Vec::with_capacity(BURST),
             taps: Taps::default(),
@@ -238,23 +241,33 @@ impl Worker {
 
     fn transmit(&mut self, now_ns: u64) {
         self.unwritten.clear();
-        let packets = self.burst.filled_mut().iter_mut();
-        for (index, (packet, verdict)) in packets.zip(&self.verdicts).enumerate() {
-            let Verdict::Forward { port, fragment, .. } = *verdict else {
+        let (mut at, mut alike) = (0, 0);
+        while let Some(&verdict) = self.verdicts.get(at) {
+            let Verdict::Forward { port, fragment, .. } = verdict else {
+                at += 1;
                 continue;
             };
-            let lost = match self.ports.get_mut(port.index()) {
-                Some(slot) if slot.alive => match slot.write(packet, fragment) {
-                    Ok(()) => continue,
-                    Err(WriteError::Full) => DropReason::PortFull,
-                    // Not yet the end of the port: it may be down for a while. Reading says when it is gone.
-                    Err(WriteError::Gone) => DropReason::PortGone,
-                    Err(WriteError::Refused) => DropReason::MalformedVnetHeader,
-                },
-                _ => DropReason::PortGone,
+            if alike <= at {
+                alike = at + self.verdicts[at..].iter().take_while(|other| **other == verdict).count();
+            }
+            let packets = self.burst.filled_mut().get_mut(at..alike).unwrap_or_default();
+            let (count, written) = match self.ports.get_mut(port.index()) {
+                Some(slot) if slot.alive => slot.write(packets, fragment, &mut self.whole),
+                _ => (1, Err(WriteError::Gone)),
             };
-            self.engine.lost(index, lost, now_ns);
-            self.unwritten.push((index, lost));
+            if let Err(error) = written {
+                let lost = match error {
+                    WriteError::Full => DropReason::PortFull,
+                    // Not yet the end of the port: it may be down for a while. Reading says when it is gone.
+                    WriteError::Gone => DropReason::PortGone,
+                    WriteError::Refused => DropReason::MalformedVnetHeader,
+                };
+                for index in at..at + count {
+                    self.engine.lost(index, lost, now_ns);
+                    self.unwritten.push((index, lost));
+                }
+            }
+            at += count.max(1);
         }
         if !self.taps.is_empty() {
             let packets = self.burst.filled();
@@ -395,16 +408,20 @@ impl Worker {
 }
 
 impl Slot {
+    /// Writes the first of `packets`, and what can go with it. Returns how many these are.
     #[inline]
-    fn write(&mut self, packet: &mut Packet, fragment: Option<u16>) -> Result<(), WriteError> {
-        match fragment {
-            None => self.queue.write(packet),
-            Some(mtu) => self.queue.write_fragments(packet, mtu),
+    fn write(
+        &mut self,
+        packets: &mut [Packet],
+        fragment: Option<u16>,
+        whole: &mut Packet,
+    ) -> (usize, Result<(), WriteError>) {
+        match (fragment, packets) {
+            (Some(mtu), [packet, ..]) => (1, self.queue.write_fragments(packet, mtu)),
+            (_, packets) => self.queue.write_run(packets, whole),
         }
     }
-}
 
-impl Slot {
     fn new(queue: Queue) -> Self {
         Self {
             queue,

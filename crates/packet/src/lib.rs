@@ -4,6 +4,7 @@ pub mod buffer;
 pub mod checksum;
 pub mod edit;
 pub mod key;
+pub mod merge;
 pub mod parse;
 pub mod prefix;
 pub mod segments;

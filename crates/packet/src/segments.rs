@@ -7,7 +7,7 @@ use crate::parse::{Fault, Headers};
 use crate::vnet_header::VnetHeader;
 
 const TCP_FIN: u8 = 0x01;
-const TCP_PSH: u8 = 0x08;
+pub(crate) const TCP_PSH: u8 = 0x08;
 const TCP_CWR: u8 = 0x80;
 
 /// Hands the wire packets of `packet`, checksums finished, one after the other to `emit`, each built in `scratch`.
@@ -154,10 +154,10 @@ fn shorten_pseudo_header(segment: &mut [u8], headers: &Headers, whole: usize) {
     write16(segment, at, partial);
 }
 
-fn read16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn read16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn write16(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn write16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }

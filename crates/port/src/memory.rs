@@ -55,6 +55,10 @@ impl Memory {
         Ok(count)
     }
 
+    pub(crate) fn offloads(&self) -> Offloads {
+        self.outlet.offloads
+    }
+
     pub(crate) fn write(&mut self, packet: &mut Packet) -> Result<(), WriteError> {
         let outgoing = &self.outgoing;
         self.outlet.deliver(packet, |packet| send(outgoing, packet))

@@ -1,12 +1,12 @@
 //! One queue of one port: packets in, packets out, whatever is behind it.
 //!
-//! *Reads* a descriptor or a memory port into a `Burst`. *Writes* one packet at a time; merging small packets of a flow
-//! would go between the two, in `Queue::write`. *Ends with* `PortFull`, `PortGone`.
+//! *Reads* a descriptor or a memory port into a `Burst`. *Writes* one packet at a time, or packets of one flow as one
+//! super-packet. *Ends with* `PortFull`, `PortGone`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use packet::{Burst, Fault, Packet, split};
+use packet::{Burst, Fault, Packet, merge, split};
 use rustix::io::Errno;
 
 use crate::gso;
@@ -35,7 +35,7 @@ pub struct TunQueue {
 /// What every writing port knows: how much it may hand over whole, and room to make segments of the rest.
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    offloads: Offloads,
+    pub(crate) offloads: Offloads,
     scratch: Packet,
     /// Room for one fragment of what is in `scratch`.
     piece: Packet,
@@ -80,6 +80,25 @@ impl Queue {
         }
     }
 
+    /// [`Queue::write`] for the first of `packets` and those after it that one super-packet can stand for, where the port
+    /// takes one; it is built in `whole`. Returns how many these are, all written or none.
+    #[inline]
+    pub fn write_run(
+        &mut self,
+        packets: &mut [Packet],
+        whole: &mut Packet,
+    ) -> (usize, Result<(), WriteError>) {
+        let count = match self.merges() {
+            true => merge::merge(packets, whole),
+            false => 1,
+        };
+        match packets.first_mut() {
+            _ if count > 1 => (count, self.write(whole)),
+            Some(packet) => (1, self.write(packet)),
+            None => (0, Ok(())),
+        }
+    }
+
     /// As [`Queue::write`], but in IP fragments of at most `mtu` bytes; a super-packet's segments are cut one by one.
     ///
     /// # Errors
@@ -89,6 +108,15 @@ impl Queue {
             Self::Tun(tun) => tun.write_fragments(packet, mtu),
             Self::Memory(memory) => memory.write_fragments(packet, mtu),
             Self::Null => Ok(()),
+        }
+    }
+
+    /// Whether it takes every super-packet there is: to build one that has to be cut again costs more than it saves.
+    fn merges(&self) -> bool {
+        match self {
+            Self::Tun(tun) => tun.outlet.offloads == Offloads::Uso,
+            Self::Memory(memory) => memory.offloads() == Offloads::Uso,
+            Self::Null => false,
         }
     }
 
@@ -128,8 +156,12 @@ impl TunQueue {
     }
 
     fn read_burst(&mut self, burst: &mut Burst) -> io::Result<usize> {
+        static BUDGET: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+            std::env::var("PL_BUDGET").ok().and_then(|v| v.parse().ok()).unwrap_or(usize::MAX)
+        });
         let mut count = 0;
-        while let Some(packet) = burst.vacant_mut() {
+        let mut bytes = 0;
+        while bytes < *BUDGET && let Some(packet) = burst.vacant_mut() {
             let read = if self.framed {
                 rustix::io::read(&self.fd, packet.framed_space_mut())
                     .map(|length| packet.set_framed_length(length))
@@ -139,6 +171,7 @@ impl TunQueue {
             };
             match read {
                 Ok(()) => {
+                    bytes += packet.bytes().len();
                     burst.length += 1;
                     count += 1;
                 }

@@ -9,5 +9,6 @@
 mod support;
 
 mod gso;
+mod merge;
 mod netns;
 mod tun;

@@ -22,7 +22,7 @@ const PAYLOAD: usize = 20_000;
 const SEGMENT: u16 = 1_300;
 
 /// A packet from 10.66.1.2 to 10.66.2.2 or the same in IPv6; its payload is its position and kind, repeated.
-fn sample(kind: Kind, ipv6: bool, length: usize) -> Sample {
+pub(crate) fn sample(kind: Kind, ipv6: bool, length: usize) -> Sample {
     let payload: Vec<u8> = (0..length)
         .map(|at| (at / 7) as u8 ^ kind as u8 ^ u8::from(ipv6))
         .collect();
