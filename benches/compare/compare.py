@@ -39,6 +39,8 @@ def arguments():
     parser.add_argument("--rules", type=int, default=100, help="deny rules before the one that allows [%(default)s]")
     parser.add_argument("--test", action="append", choices=TESTS, help="only this test; may be repeated")
     parser.add_argument("--system", action="append", help="only this system (and the reference); may be repeated")
+    parser.add_argument("--congestion", choices=("cubic", "reno", "bbr"), default="cubic",
+                        help="TCP's congestion control; bbr paces by what it measured before [%(default)s]")
     parser.add_argument("--reference", default="nftables", help="what the others are divided by [%(default)s]")
     parser.add_argument("--spin", action="store_true", help="also peerlane with `up --spin`")
     parser.add_argument("--seed", type=int, default=1, help="of the order of the runs [%(default)s]")
@@ -77,7 +79,7 @@ def available(options):
 
 def measure(system, test, options):
     """One run of one test."""
-    end = [str(options.binary.resolve()), "bench-end"]
+    end = [str(options.binary.resolve()), "bench-end", "--congestion", options.congestion]
     sink = subprocess.Popen([*system.at_b, *end, "sink", f"{systems.B}:{PORT}"], stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, text=True)
     try:

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::Congestion;
 use crate::bench::drive::Test;
 use crate::capture_args::CaptureArgs;
 use crate::change_args::{ApplyArgs, ExportArgs, PlanArgs};
@@ -377,6 +378,9 @@ pub(crate) struct UpArgs {
     /// is busy with it. A lab without traffic costs nothing either way.
     #[arg(long)]
     pub(crate) spin: bool,
+    /// Forward on this CPU only, such as 0, and leave the others to the VMs.
+    #[arg(long, value_name = "CPU", value_parser = clap::value_parser!(u16).range(..1024))]
+    pub(crate) cpu: Option<u16>,
     /// What packets under way on links and waiting at VM sizes may take; more is lost as LinkQueueFull. 256MiB holds
     /// 10 Gbit/s for 200 ms.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = bytes)]
@@ -470,6 +474,9 @@ pub(crate) struct BenchTimes {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchEndArgs {
+    /// TCP's congestion control instead of the machine's, which may be one that sends no faster than it measures.
+    #[arg(long, value_enum)]
+    pub(crate) congestion: Option<Congestion>,
     #[command(subcommand)]
     pub(crate) end: BenchEnd,
 }

@@ -133,6 +133,26 @@ fn who_has_nothing_under_way_sleeps() {
     }
 }
 
+/// With `--cpu` the thread that forwards stays where it is told to be, and one that is not there is refused.
+#[test]
+fn who_forwards_stays_on_the_cpu_it_was_given() {
+    let peerlane = Peerlane::new(User::Caller);
+    let name = unique("timing-cpu");
+    let file = peerlane.file(&name, &lab(&name, &[("1ms", Duration::from_millis(1))]));
+    let file = file.to_str().unwrap();
+    let refused = peerlane.run(["up", file, "--detach", "--cpu", "1023"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("CPU 1023 cannot forward"), "{refused:?}");
+    let ran = peerlane.run(["up", file, "--detach", "--cpu", "0"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", peerlane.daemon_pid())).unwrap();
+    let tasks = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+    let worker = tasks
+        .into_iter()
+        .find(|status| status.starts_with("Name:\tworker-0\n"));
+    assert!(worker.unwrap().contains("Cpus_allowed_list:\t0\n"));
+}
+
 /// What is under way on the link of a VNet is bounded by `--link-memory`.
 #[test]
 fn what_may_be_under_way_is_an_option_of_up() {

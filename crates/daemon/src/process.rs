@@ -89,6 +89,7 @@ impl Orders {
             forwarding: Forwarding {
                 io: options.io,
                 waiting: options.waiting,
+                cpu: options.cpu,
                 under_way_bytes: options.under_way_bytes,
             },
             workers: options.workers,
@@ -306,7 +307,12 @@ async fn forward(
             ..WorkerOptions::default()
         },
         waiting: begin.forwarding.waiting,
+        cpu: begin.forwarding.cpu,
     };
+    settings
+        .cpu
+        .map_or(Ok(()), crate::thread::may_run_on)
+        .map_err(UpError::failed)?;
     let workers =
         Workers::start(queues, settings, &published).map_err(|error| cannot("start the workers", &error))?;
     workers.wake();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 
 /// A thread that reads hostile packets needs no privilege: its descriptors are open.
@@ -16,6 +17,30 @@ pub(crate) fn drop_capabilities() -> rustix::io::Result<()> {
         inheritable: rustix::thread::CapabilitySet::empty(),
     };
     rustix::thread::set_capabilities(None, none)
+}
+
+/// Keeps the calling thread on one CPU.
+///
+/// # Errors
+/// The machine has no such CPU, or this process may not use it.
+pub(crate) fn run_on(cpu: u16) -> rustix::io::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(usize::from(cpu));
+    rustix::thread::sched_setaffinity(None, &only)
+}
+
+/// Whether [`run_on`] would do.
+///
+/// # Errors
+/// For people.
+pub(crate) fn may_run_on(cpu: u16) -> Result<(), String> {
+    let allowed = rustix::thread::sched_getaffinity(None).map_err(|error| format!("CPUs: {error}"))?;
+    let cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    let cpus: Vec<String> = cpus.map(|cpu| cpu.to_string()).collect();
+    if cpus.contains(&cpu.to_string()) {
+        return Ok(());
+    }
+    Err(format!("CPU {cpu} cannot forward: there are {}", cpus.join(", ")))
 }
 
 /// The time the calling thread has had of a core.

@@ -31,6 +31,8 @@ pub enum Io {
 pub(crate) struct Forwarding {
     pub(crate) io: Io,
     pub(crate) waiting: Waiting,
+    /// The only one that forwards; None: as the kernel likes.
+    pub(crate) cpu: Option<u16>,
     pub(crate) under_way_bytes: u64,
 }
 
@@ -49,6 +51,8 @@ pub struct UpOptions {
     /// Threads that forward; only 1 is possible at present.
     pub workers: usize,
     pub waiting: Waiting,
+    /// The CPU that forwards; None: as the kernel likes.
+    pub cpu: Option<u16>,
     /// Bytes that may be under way, on links and at the caps of VMs, for each worker.
     pub under_way_bytes: u64,
     /// `up --allow-host`: a VNet port may stand in the caller's namespace.
@@ -191,6 +195,7 @@ impl Default for Forwarding {
         Self {
             io: Io::default(),
             waiting: Waiting::default(),
+            cpu: None,
             under_way_bytes: WorkerOptions::default().under_way_bytes,
         }
     }

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::capture::tap::{Place, Selection, Tap, Taps};
 use crate::publish::Published;
-use crate::thread::{busy, drop_capabilities, unguessable};
+use crate::thread::{busy, drop_capabilities, run_on, unguessable};
 use crate::waiting::{Pause, Waiting};
 
 pub(crate) use handles::Workers;
@@ -85,6 +85,7 @@ impl PortChanges {
 pub(crate) struct Settings {
     pub(crate) engine: WorkerOptions,
     pub(crate) waiting: Waiting,
+    pub(crate) cpu: Option<u16>,
 }
 
 struct Slot {
@@ -107,6 +108,7 @@ struct Worker {
     /// Where packets of a flow become one.
     whole: Packet,
     pause: Pause,
+    cpu: Option<u16>,
     /// What of the burst could not be written, in order.
     unwritten: Vec<(usize, DropReason)>,
     taps: Taps,
@@ -142,6 +144,7 @@ impl Worker {
             verdicts: Vec::with_capacity(BURST),
             whole: Packet::new(),
             pause: Pause::new(settings.waiting),
+            cpu: settings.cpu,
             unwritten: Vec::with_capacity(BURST),
             taps: Taps::default(),
         })
@@ -154,6 +157,9 @@ impl Worker {
         }
         if let Err(error) = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS)) {
             tracing::warn!("worker {}: its timers are late by 50 us: {error}", self.number);
+        }
+        if let Some(Err(error)) = self.cpu.map(run_on) {
+            tracing::warn!("worker {}: runs where the kernel likes: {error}", self.number);
         }
         let mut events = Vec::with_capacity(EVENTS);
         loop {
@@ -248,7 +254,11 @@ impl Worker {
                 continue;
             };
             if alike <= at {
-                alike = at + self.verdicts[at..].iter().take_while(|other| **other == verdict).count();
+                alike = at
+                    + self.verdicts[at..]
+                        .iter()
+                        .take_while(|other| **other == verdict)
+                        .count();
             }
             let packets = self.burst.filled_mut().get_mut(at..alike).unwrap_or_default();
             let (count, written) = match self.ports.get_mut(port.index()) {

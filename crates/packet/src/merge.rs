@@ -59,7 +59,10 @@ fn build(packets: &[Packet], whole: &mut Packet) -> usize {
     let mut pushed = 0;
     for packet in packets.iter().take(MOST_SEGMENTS).skip(1) {
         let bytes = packet.bytes();
-        let Some(place) = (packet.vnet == packets[0].vnet).then(|| run.place(bytes, count)).flatten() else {
+        let Some(place) = (packet.vnet == packets[0].vnet)
+            .then(|| run.place(bytes, count))
+            .flatten()
+        else {
             break;
         };
         let payload = &bytes[run.header..];
@@ -74,7 +77,11 @@ fn build(packets: &[Packet], whole: &mut Packet) -> usize {
         length += payload.len();
         count += 1;
         if place == Place::Last {
-            pushed = if run.tcp { bytes[run.transport + 13] & TCP_PSH } else { 0 };
+            pushed = if run.tcp {
+                bytes[run.transport + 13] & TCP_PSH
+            } else {
+                0
+            };
             break;
         }
     }

@@ -156,12 +156,8 @@ impl TunQueue {
     }
 
     fn read_burst(&mut self, burst: &mut Burst) -> io::Result<usize> {
-        static BUDGET: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-            std::env::var("PL_BUDGET").ok().and_then(|v| v.parse().ok()).unwrap_or(usize::MAX)
-        });
         let mut count = 0;
-        let mut bytes = 0;
-        while bytes < *BUDGET && let Some(packet) = burst.vacant_mut() {
+        while let Some(packet) = burst.vacant_mut() {
             let read = if self.framed {
                 rustix::io::read(&self.fd, packet.framed_space_mut())
                     .map(|length| packet.set_framed_length(length))
@@ -171,7 +167,6 @@ impl TunQueue {
             };
             match read {
                 Ok(()) => {
-                    bytes += packet.bytes().len();
                     burst.length += 1;
                     count += 1;
                 }

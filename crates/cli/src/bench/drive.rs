@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{BATCH, CHUNK_BYTES, Counted, kind};
+use super::{BATCH, CHUNK_BYTES, Congestion, Counted, kind};
 
 /// Connections made at once by the test of connections.
 const CONNECTORS: usize = 8;
@@ -90,6 +90,8 @@ pub(crate) struct Drive {
     /// None: as the routes of the namespace have it.
     pub(crate) source: Option<IpAddr>,
     pub(crate) sink: SocketAddr,
+    /// None: the machine's.
+    pub(crate) congestion: Option<Congestion>,
     /// Traffic before the time that counts.
     pub(crate) warm_up: Duration,
     pub(crate) time: Duration,
@@ -298,6 +300,8 @@ impl Drive {
 
     fn connect(self, kind: u8) -> io::Result<TcpStream> {
         let socket = self.socket(Type::STREAM, Protocol::TCP)?;
+        self.congestion
+            .map_or(Ok(()), |congestion| congestion.set(&socket))?;
         socket.connect_timeout(&self.sink.into(), CONNECT_TIMEOUT)?;
         let mut stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;

@@ -7,8 +7,11 @@ pub(crate) mod drive;
 pub(crate) mod sink;
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use rustix::net::sockopt::set_tcp_congestion;
 use serde::{Deserialize, Serialize};
 
 /// What a connection to the sink is for: its first byte.
@@ -34,6 +37,26 @@ struct Counted {
     udp_bytes: u64,
     /// Time that all CPUs of the machine were busy.
     busy: Duration,
+}
+
+/// Of TCP, by the names the kernel has for it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Congestion {
+    /// Linux's own default.
+    Cubic,
+    Reno,
+    Bbr,
+}
+
+impl Congestion {
+    /// # Errors
+    /// The kernel does not have it, or reserves it for privileged programs.
+    fn set(self, socket: &impl AsFd) -> io::Result<()> {
+        let name = self.to_possible_value();
+        let name = name.as_ref().map_or("", |value| value.get_name());
+        set_tcp_congestion(socket, name)
+            .map_err(|error| io::Error::other(format!("TCP's congestion control {name}: {error}")))
+    }
 }
 
 /// Bytes per system call of a stream.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt, sockopt};
 
-use super::{BATCH, CHUNK_BYTES, Counted, busy_time, kind};
+use super::{BATCH, CHUNK_BYTES, Congestion, Counted, busy_time, kind};
 
 /// Threads that take connections, so that one slow connection does not stop the others.
 const ACCEPTORS: usize = 4;
@@ -32,9 +32,11 @@ struct Counters {
 /// Serves until standard input ends. Writes one line when it is ready: its port.
 ///
 /// # Errors
-/// The port is taken.
-pub(crate) fn serve(address: SocketAddr) -> io::Result<()> {
+/// The port is taken, or the kernel refuses this congestion control.
+pub(crate) fn serve(address: SocketAddr, congestion: Option<Congestion>) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
+    // Connections have it from here.
+    congestion.map_or(Ok(()), |congestion| congestion.set(&listener))?;
     let at = listener.local_addr()?;
     let socket = UdpSocket::bind(at)?;
     // What the kernel grants without privileges may be less.

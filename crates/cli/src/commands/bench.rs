@@ -95,7 +95,7 @@ pub(crate) fn bench(args: &BenchArgs, output: Output) -> Outcome {
 /// One end, in the namespace of the caller.
 pub(crate) fn end(args: &BenchEndArgs) -> Outcome {
     match args.end {
-        BenchEnd::Sink { address } => sink::serve(address)
+        BenchEnd::Sink { address } => sink::serve(address, args.congestion)
             .map_err(|error| Failure::failed(format_args!("cannot receive at {address}: {error}")))?,
         BenchEnd::Drive {
             sink,
@@ -106,6 +106,7 @@ pub(crate) fn end(args: &BenchEndArgs) -> Outcome {
             let drive = Drive {
                 source,
                 sink,
+                congestion: args.congestion,
                 warm_up: Duration::from_secs_f64(times.warm_up),
                 time: Duration::from_secs_f64(times.seconds),
             };

@@ -69,6 +69,7 @@ pub(crate) fn options(lab: Lab, io: Io) -> UpOptions {
         },
         workers: WORKERS,
         waiting: Waiting::Sleep,
+        cpu: None,
         under_way_bytes: WorkerOptions::default().under_way_bytes,
         allow_host: false,
         listen: None,
@@ -87,6 +88,7 @@ pub(crate) fn up(args: &UpArgs, output: Output) -> Outcome {
         detach: args.detach,
         allow_host: args.allow_host,
         waiting: if args.spin { Waiting::Spin } else { Waiting::Sleep },
+        cpu: args.cpu,
         under_way_bytes: args.link_memory,
         listen: args.listen.map(|address| listen(address, args.style)),
         ..options(lab, args.io.io)

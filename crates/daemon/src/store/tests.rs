@@ -10,6 +10,7 @@ use super::*;
 const PLAIN: Forwarding = Forwarding {
     io: crate::up::Io::Plain,
     waiting: crate::Waiting::Spin,
+    cpu: Some(1),
     under_way_bytes: 1 << 20,
 };
 

@@ -1,6 +1,7 @@
 //! TUN devices at every offload level: the kernel forwards what we write into one to another, and we read it there.
 
 use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::gso::{segments, super_packet};
 use crate::netns;
-use crate::support::{Kind, Sample, assert_checksums};
+use crate::support::{Kind, Sample, assert_checksums, make_partial};
 
 /// Longest wait for packets that the kernel forwards within microseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -159,6 +160,52 @@ fn every_level_talks_to_every_other() {
                 }
                 assert_eq!(left.refusals(), 0);
             }
+        }
+    });
+}
+
+/// At a socket, and at every level: merging is between us and the kernel.
+#[test]
+fn datagrams_written_as_one_are_received_one_by_one_and_in_order() {
+    const COUNT: usize = 64;
+    netns::run(|| {
+        for level in Offloads::DESCENDING {
+            let (mut queue, _) = open("packet-merge", 2, Some(level));
+            let socket = UdpSocket::bind("10.66.2.1:53").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            for size in [22, 900] {
+                let mut train: Vec<Packet> = (0..COUNT)
+                    .map(|number| {
+                        let mut bytes = Vec::new();
+                        let mut payload = vec![number as u8; size];
+                        payload.truncate(if number + 1 == COUNT { 9 } else { size });
+                        PacketBuilder::ipv4([10, 66, 2, 2], [10, 66, 2, 1], 64)
+                            .udp(1000, 53)
+                            .write(&mut bytes, &payload)
+                            .unwrap();
+                        let mut packet = Packet::from_bytes(&bytes);
+                        let headers = packet.parse().unwrap();
+                        make_partial(&mut packet, &headers);
+                        packet
+                    })
+                    .collect();
+                let (mut rest, mut writes) = (&mut train[..], 0);
+                while !rest.is_empty() {
+                    let (count, written) = queue.write_run(rest, &mut Packet::new());
+                    assert_eq!(written, Ok(()), "{level}");
+                    rest = &mut rest[count..];
+                    writes += 1;
+                }
+                assert_eq!(writes, if level == Offloads::Uso { 1 } else { COUNT });
+                for number in 0..COUNT {
+                    let mut payload = [0; 2000];
+                    let length = socket.recv(&mut payload).unwrap();
+                    let expected = if number + 1 == COUNT { 9 } else { size };
+                    assert_eq!(length, expected, "number {number} at level {level}");
+                    assert!(payload[..length].iter().all(|byte| *byte == number as u8));
+                }
+            }
+            assert_eq!(queue.refusals(), 0);
         }
     });
 }
