@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod bench_args;
 mod capture_args;
 mod change_args;
 mod commands;

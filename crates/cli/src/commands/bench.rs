@@ -12,9 +12,9 @@ use model::topology::{Access, Endpoint, TestProtocol};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::args::{BenchArgs, BenchEnd, BenchEndArgs, BenchTimes};
 use crate::bench::drive::{self, Drive, Measured, Test};
 use crate::bench::sink;
+use crate::bench_args::{BenchArgs, BenchEnd, BenchEndArgs, BenchTimes};
 use crate::commands::run;
 use crate::failure::{Failure, Outcome, exit};
 use crate::lab_ref::{Lab, not_up, unanswered};
