@@ -153,6 +153,26 @@ mod tests {
         assert!(sleeps < 6, "{sleeps}");
     }
 
+    /// Rounded up to milliseconds, as `epoll_wait` has them, a link would be late by one.
+    #[test]
+    fn the_kernel_waits_for_microseconds() {
+        use rustix::event::epoll;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: 20_000,
+        };
+        let waited = (0..200).map(|_| {
+            let begin = std::time::Instant::now();
+            let mut events = Vec::with_capacity(1);
+            epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)).unwrap();
+            begin.elapsed()
+        });
+        // Of many, since another program may have its turn meanwhile.
+        let least = waited.min().unwrap();
+        assert!(least < std::time::Duration::from_micros(900), "{least:?}");
+    }
+
     #[test]
     fn a_packet_that_ends_a_sleep_says_nothing_about_waking() {
         let mut pause = Pause::new(Waiting::Sleep);
