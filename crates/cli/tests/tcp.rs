@@ -72,11 +72,7 @@ fn tcp_takes_loss_on_a_link_as_on_the_kernels_twin() {
         peerlane.spawn(&name, "b", &["iperf3", "-s"]),
         twin.spawn(&["iperf3", "-s"]),
     ];
-    let (rounds, seconds, tolerance) = if full() {
-        (5, "10", Some(0.03))
-    } else {
-        (2, "3", None)
-    };
+    let (rounds, seconds, tolerance) = if full() { (5, "10", 0.03) } else { (2, "3", 0.1) };
     let mut sums = [Transfer::default(); 2];
     for round in 0..rounds {
         let ours = transfer(&["-c", "10.1.0.4", "-t", seconds], |program| {
@@ -94,10 +90,7 @@ fn tcp_takes_loss_on_a_link_as_on_the_kernels_twin() {
     let rate = ours.mbps / kernel.mbps;
     let lost = ours.loss() / kernel.loss();
     println!("link to twin: rate {rate:.3}, retransmitted {lost:.2}");
-    // In short rounds the twin was 4 to 18 % slower than the link, for a cause not yet found: `full` asks for equal rates.
-    if let Some(tolerance) = tolerance {
-        assert!((rate - 1.0).abs() < tolerance, "{rate}");
-    }
+    assert!((rate - 1.0).abs() < tolerance, "{rate}");
     assert!(ours.mbps / f64::from(rounds) > 80.0, "{ours:?}");
     // Both lose one packet in a hundred; a few hundred of them are seen.
     assert!((0.7..1.4).contains(&lost), "{lost}");
