@@ -244,9 +244,9 @@ pub(crate) enum Command {
     /// List the flows of a running lab.
     #[command(after_help = "Example:\n  peerlane flows hub-spoke")]
     Flows(LabArg),
-    /// Watch a running lab on the terminal: rates per NIC and peering, drops by reason, flows, and how late links are.
+    /// Watch a running lab on the terminal: rates per NIC, peering and link, drops by reason, flows, and how late links are.
     ///
-    /// Asks once a second. Keys: 1 to 4 or Tab choose the view, s and r sort, / filters, p pauses, ? lists all of them, q quits.
+    /// Asks once a second. Keys: 1 to 5 or Tab choose the view, s and r sort, / filters, p pauses, ? lists all of them, q quits.
     #[command(after_help = "Example:\n  peerlane top hub-spoke")]
     Top(LabArg),
     Capture(CaptureArgs),

@@ -24,6 +24,8 @@ pub(crate) struct View {
     pub(crate) rows: Vec<Vec<Cell>>,
     /// Shown instead of the table; the rows then serve tsv only.
     pub(crate) text: Option<String>,
+    /// A second table for people, of what would make the first too wide.
+    pub(crate) below: Option<Box<View>>,
 }
 
 #[derive(Debug)]
@@ -115,7 +117,8 @@ impl Output {
         }
     }
 
-    fn table(self, view: View) -> String {
+    fn table(self, mut view: View) -> String {
+        let below = view.below.take();
         let mut table = comfy_table::Table::new();
         table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
         // Never folded: a wide row stays a row, to read and to grep.
@@ -137,7 +140,11 @@ impl Output {
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        table.trim_fmt()
+        let text = table.trim_fmt();
+        match below {
+            Some(below) => format!("{text}\n\n{}", self.table(*below)),
+            None => text,
+        }
     }
 }
 

@@ -82,6 +82,26 @@ fn packets_meet_what_links_say_and_every_one_is_counted() {
     assert_eq!(received + copies, count(out, "packets"), "{said}: {out:#}");
     assert_eq!(count(back, "packets"), count(out, "packets"));
     assert!((10.0..12.0).contains(&least), "{least} ms");
+    // How late they came out, of each link: in the lists, and for Prometheus.
+    let (late, packets) = (&out["counters"]["late"], &out["counters"]["packets"]);
+    assert_eq!(&late["packets"], packets, "{out:#}");
+    let buckets = late["histogram"].as_array().unwrap().iter();
+    let sum: u64 = buckets.map(|it| it["packets"].as_u64().unwrap()).sum();
+    assert_eq!(Some(sum), packets.as_u64(), "{late:#}");
+    let table = peerlane.run(["links", &name, "-o", "table"]).stdout;
+    let row_of = |link: &str| table.lines().filter(|line| line.starts_with(link)).count();
+    assert!(
+        table.contains("\nLate at") && row_of("one/one-to-two") == 2,
+        "{table}"
+    );
+    let page = peerlane.get(&name, "/metrics");
+    let sample = format!(
+        "peerlane_link_delay_error_seconds_count{{link=\"one/one-to-two\",back=\"false\"}} {packets}"
+    );
+    assert!(
+        page.lines().any(|line| line == sample),
+        "{sample} is not in {page}"
+    );
     let drops = peerlane.run(["drops", &name, "-o", "json"]).json();
     let lost = json!([{ "reason": "LinkLoss", "nic": "a-nic", "packets": count(out, "lost"), "bytes": 84 * count(out, "lost") }]);
     assert_eq!(drops, lost);

@@ -12,18 +12,6 @@ use crate::support::{Peerlane, User, two_vnets, unique, wait_for};
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn get(peerlane: &Peerlane, lab: &str, path: &str) -> String {
-    let socket = peerlane.state_dir().join(lab).join("api.sock");
-    let output = Command::new("curl")
-        .args(["-sS", "--fail", "--unix-socket"])
-        .arg(socket)
-        .arg(format!("http://localhost{path}"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{path}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn samples(page: &str) -> HashMap<String, f64> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines
@@ -104,7 +92,7 @@ fn promtool_takes_the_page_and_tcpdump_counts_the_same() {
     );
 
     let counted = || {
-        let page = samples(&get(&peerlane, &name, "/metrics"));
+        let page = samples(&peerlane.get(&name, "/metrics"));
         let of = |what: &str| page[&format!("peerlane_nic_{what}_total{{nic=\"a-nic\"}}")];
         [
             [of("transmitted_packets"), of("transmitted_bytes")],
@@ -113,7 +101,7 @@ fn promtool_takes_the_page_and_tcpdump_counts_the_same() {
     };
     // What the fabric loses was sent all the same: 84 bytes each.
     let lost = || {
-        let page = samples(&get(&peerlane, &name, "/metrics"));
+        let page = samples(&peerlane.get(&name, "/metrics"));
         page["peerlane_dropped_packets_total{reason=\"NsgInbound\",nic=\"c-nic\"}"]
     };
     let same = wait_for(SOON, || {
@@ -132,7 +120,7 @@ fn promtool_takes_the_page_and_tcpdump_counts_the_same() {
     let apply = peerlane.run(["nsg", "rule", "delete", "-n", "deny-all", "--nsg-name", "closed"]);
     assert_eq!(apply.code, 0, "{apply:?}");
     assert_eq!(peerlane.run(["nsg", "delete", "-n", "closed"]).code, 1);
-    let page = get(&peerlane, &name, "/metrics");
+    let page = peerlane.get(&name, "/metrics");
     let values = samples(&page);
     let is = |name: &str, value: f64| assert_eq!(values[name], value, "{name}");
     is("peerlane_generation", 2.0);
@@ -209,7 +197,7 @@ fn the_openapi_document_says_what_is_answered() {
     let name = unique("openapi");
     peerlane.up(&peerlane.file(&name, &two_vnets(&name, "")));
     peerlane.exec(&name, "a", &["ping", "-c", "1", "10.1.0.4"]);
-    let document: Value = serde_json::from_str(&get(&peerlane, &name, "/v1/openapi.json")).unwrap();
+    let document: Value = serde_json::from_str(&peerlane.get(&name, "/v1/openapi.json")).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
     let mut asked = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -219,7 +207,7 @@ fn the_openapi_document_says_what_is_answered() {
         }
         let mut whole = schema.clone();
         whole["components"] = document["components"].clone();
-        let answer: Value = serde_json::from_str(&get(&peerlane, &name, path)).unwrap();
+        let answer: Value = serde_json::from_str(&peerlane.get(&name, path)).unwrap();
         jsonschema::validate(&whole, &answer).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"));
         asked += 1;
     }

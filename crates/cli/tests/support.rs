@@ -102,6 +102,19 @@ impl Peerlane {
         self.dir.join("state")
     }
 
+    /// What the control socket of a lab answers.
+    pub(crate) fn get(&self, lab: &str, path: &str) -> String {
+        let socket = self.state_dir().join(lab).join("api.sock");
+        let output = Command::new("curl")
+            .args(["-sS", "--fail", "--unix-socket"])
+            .arg(socket)
+            .arg(format!("http://localhost{path}"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{path}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// A command of the binary as the user, with the state directory of the test.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = match (self.user, self.tun && self.bird) {

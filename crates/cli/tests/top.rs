@@ -107,7 +107,7 @@ fn a_terminal_shows_the_lab_and_is_left_as_it_was() {
         &["ping", "-c", "2", "-i", "0.1", "-W", "1", "10.1.0.5"],
     );
     assert_eq!(ping.code, 1, "{ping:?}");
-    terminal.press("3");
+    terminal.press("4");
     terminal.shows("NsgInbound");
     terminal.press("2");
     terminal.shows("one/one-to-two");

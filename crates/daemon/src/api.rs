@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use engine::DelayError;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,7 @@ pub struct Overview {
     pub generation: u64,
     pub ports: Vec<PortState>,
     pub meter: Vec<Meter>,
+    pub links: Vec<LinkCounters>,
     pub drops: Vec<Drop>,
     /// Records of NSG state, and how many there can be.
     pub flows: u64,
@@ -67,14 +69,39 @@ pub struct Overview {
     pub late: Option<Lateness>,
 }
 
-/// How much after their time packets that were under way arrived, since the daemon started.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+/// How much after their time packets that were under way arrived, since the daemon started. Super-packets as one.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub struct Lateness {
     pub packets: u64,
     pub p50_ns: u64,
     pub p99_ns: u64,
     pub max_ns: u64,
+    /// In order of their ends; without those that are empty.
+    pub histogram: Vec<LatenessBucket>,
+}
+
+/// So many packets were later than the bucket before says, and no later than this.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub struct LatenessBucket {
+    pub at_most_ns: u64,
+    pub packets: u64,
+}
+
+impl Lateness {
+    /// None: nothing was under way yet.
+    pub(crate) fn of(error: &DelayError) -> Option<Self> {
+        let buckets = error.buckets();
+        let histogram = buckets.map(|(at_most_ns, packets)| LatenessBucket { at_most_ns, packets });
+        Some(Self {
+            packets: error.count(),
+            p50_ns: error.quantile_ns(0.5)?,
+            p99_ns: error.quantile_ns(0.99)?,
+            max_ns: error.max_ns(),
+            histogram: histogram.collect(),
+        })
+    }
 }
 
 /// What went through a port.
@@ -141,6 +168,8 @@ pub struct LinkCounters {
     /// On the link now.
     pub waiting_packets: u64,
     pub waiting_bytes: u64,
+    /// How late packets were whose last link this was. None: none yet.
+    pub late: Option<Lateness>,
 }
 
 /// One line of `GET /v1/flows`.

@@ -45,7 +45,8 @@ struct Page {
     busy: Vec<Duration>,
     flows: u64,
     flow_capacity: u64,
-    delay_error: DelayError,
+    /// By link, and of what crossed none (an empty name).
+    delay_errors: Vec<(String, bool, DelayError)>,
     generation: u64,
     changes: [u64; 2],
     last_ok: bool,
@@ -90,8 +91,10 @@ async fn page(lab: &Arc<Lab>) -> Result<String, fmt::Error> {
             state,
         )
     });
-    let mut delay_error = DelayError::default();
-    stats.iter().for_each(|stats| delay_error.add(&stats.delay_error));
+    let mut at_caps = DelayError::default();
+    stats.iter().for_each(|stats| at_caps.add(&stats.cap_delay_error));
+    let mut delay_errors = vec![(String::new(), false, at_caps)];
+    delay_errors.extend(current.delay_errors(&stats));
     let (changes, last_ok) = lab.outcomes.counts();
     let page = Page {
         lab: lab.name.clone(),
@@ -102,7 +105,7 @@ async fn page(lab: &Arc<Lab>) -> Result<String, fmt::Error> {
         busy,
         flows: stats.iter().map(|stats| u64::from(stats.flows)).sum(),
         flow_capacity: stats.iter().map(|stats| u64::from(stats.flow_capacity)).sum(),
-        delay_error,
+        delay_errors,
         generation: lab.published.current().generation,
         changes,
         last_ok,
@@ -120,7 +123,8 @@ impl Collector for Page {
         self.lab(&mut encoder)?;
         self.traffic(&mut encoder)?;
         self.peerings(&mut encoder)?;
-        self.workers(&mut encoder)
+        self.workers(&mut encoder)?;
+        self.lateness(&mut encoder)
     }
 }
 
@@ -281,19 +285,36 @@ impl Page {
             let mut metric = busy.encode_family(&labels)?;
             metric.encode_counter::<NoLabelSet, _, u64>(&time.as_secs_f64(), None)?;
         }
-        let mut before = 0;
-        let mut buckets: Vec<(f64, u64)> = Vec::new();
-        for end_ns in DELAY_ERROR_NS {
-            let until = self.delay_error.at_most(end_ns);
-            buckets.push((end_ns as f64 / 1e9, until - before));
-            before = until;
-        }
-        buckets.push((f64::MAX, self.delay_error.count() - before));
-        let about = "How late packets that were under way on links were handed over";
+        Ok(())
+    }
+
+    fn lateness(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let about = "How late packets that were under way were handed over, by the link that they came out of last; \
+                     without a link those that waited at the cap of their VM alone";
         let mut late =
             encoder.encode_descriptor("link_delay_error_seconds", about, None, MetricType::Histogram)?;
-        let sum = self.delay_error.sum_ns() as f64 / 1e9;
-        late.encode_histogram::<NoLabelSet>(sum, self.delay_error.count(), &buckets, None)
+        for (link, back, error) in &self.delay_errors {
+            let mut before = 0;
+            let mut buckets: Vec<(f64, u64)> = Vec::new();
+            for end_ns in DELAY_ERROR_NS {
+                let until = error.at_most(end_ns);
+                buckets.push((end_ns as f64 / 1e9, until - before));
+                before = until;
+            }
+            buckets.push((f64::MAX, error.count() - before));
+            let labels = [
+                ("link", link.as_str()),
+                ("back", if *back { "true" } else { "false" }),
+            ];
+            let sum = error.sum_ns() as f64 / 1e9;
+            late.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                sum,
+                error.count(),
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use control::Generation;
 use control::compile::PortOwner;
 use engine::DelayError;
-use engine::snapshot::NicId;
+use engine::snapshot::{LinkId, NicId};
 use engine::stats::{LinkStats, Stats};
 use lab::{LabSpec, Namespace};
 use model::Config;
@@ -146,27 +146,18 @@ impl Lab {
         let (stats, alive) = (self.workers.stats().await, self.workers.alive().await);
         let current = self.current();
         let mut late = DelayError::default();
-        stats.iter().for_each(|stats| late.add(&stats.delay_error));
-        let lateness = |p50_ns, p99_ns| Lateness {
-            packets: late.count(),
-            p50_ns,
-            p99_ns,
-            max_ns: late.max_ns(),
-        };
+        stats.iter().for_each(|stats| late.add(&stats.delay_error()));
         Overview {
             name: self.name.clone(),
             at_ns: monotonic_ns(),
             generation: current.generation.snapshot.generation,
             ports: current.port_states(&stats, &alive),
             meter: current.meter(&stats),
+            links: current.links(&stats),
             drops: current.drops(&stats),
             flows: stats.iter().map(|stats| u64::from(stats.flows)).sum(),
             flow_capacity: stats.iter().map(|stats| u64::from(stats.flow_capacity)).sum(),
-            late: late
-                .quantile_ns(0.5)
-                .zip(late.quantile_ns(0.99))
-                .filter(|_| late.count() > 0)
-                .map(|(p50_ns, p99_ns)| lateness(p50_ns, p99_ns)),
+            late: Lateness::of(&late),
         }
     }
 
@@ -327,9 +318,20 @@ impl Current {
                 row.waiting_packets += it.waiting_packets;
                 row.waiting_bytes += it.waiting_bytes;
             }
+            row.late = Lateness::of(&delay_error(stats, id));
             entered.then_some(row)
         };
         provenance.links.iter().enumerate().filter_map(row).collect()
+    }
+
+    /// How late packets came out of each link that one has come out of, by its name and direction.
+    pub(crate) fn delay_errors(&self, stats: &[Stats]) -> Vec<(String, bool, DelayError)> {
+        let links = self.generation.provenance.links.iter().enumerate();
+        let error = |(position, origin): (usize, &control::compile::LinkOrigin)| {
+            let error = delay_error(stats, self.generation.link_id(position));
+            (error.count() > 0).then(|| (origin.name(&self.generation.topology), origin.back, error))
+        };
+        links.filter_map(error).collect()
     }
 
     /// What crossed each peering, summed over the workers. A peering with a classic VNet is one object for both
@@ -395,6 +397,16 @@ impl Current {
         }
         Some(sum)
     }
+}
+
+/// How late packets came out of a link, at all workers.
+pub(crate) fn delay_error(stats: &[Stats], link: LinkId) -> DelayError {
+    let mut all = DelayError::default();
+    let of_each = stats
+        .iter()
+        .filter_map(|stats| stats.delay_errors.get(link.index())?.as_ref());
+    of_each.for_each(|error| all.add(error));
+    all
 }
 
 /// Whether this process has a user namespace of its own.

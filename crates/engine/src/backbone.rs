@@ -10,6 +10,7 @@ use std::sync::Arc;
 use packet::segments::{finish_checksum, partial_segments, segments};
 use packet::{Fault, FlowKey, Headers, Packet, VnetHeader, split};
 
+use crate::delay_error::DelayError;
 use crate::fifo::{Fifo, Pool};
 use crate::link::lane::{Lane, Wire};
 use crate::link::{Legs, Way};
@@ -35,6 +36,8 @@ pub(crate) struct Journey {
 pub(crate) struct Traveller {
     pub(crate) arrives_ns: u64,
     pub(crate) journey: Journey,
+    /// What it came out of last; None: out of its sender's cap.
+    pub(crate) link: Option<LinkId>,
 }
 
 /// A packet that was lost on its way.
@@ -90,7 +93,8 @@ enum Stage {
 /// A packet that waits, without its bytes and the links after this one, which precede them.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    traveller: Traveller,
+    arrives_ns: u64,
+    journey: Journey,
     vnet: VnetHeader,
     legs: u32,
     length: u32,
@@ -211,8 +215,7 @@ impl Backbone {
     ) -> Option<Traveller> {
         loop {
             let at_ns = self.next_ns().filter(|at_ns| *at_ns <= now_ns)?;
-            let (mut traveller, legs) = self.stages.take_out(at_ns, packet)?;
-            traveller.arrives_ns = at_ns;
+            let (traveller, legs) = self.stages.take_out(at_ns, packet)?;
             if legs.as_slice().is_empty() {
                 return Some(traveller);
             }
@@ -243,6 +246,21 @@ impl Backbone {
     /// What was lost since the last call.
     pub(crate) fn take_lost(&mut self) -> std::vec::Drain<'_, Loss> {
         self.lost.drain(..)
+    }
+
+    /// A packet that came out of the link was so late.
+    pub(crate) fn late(&mut self, link: LinkId, error_ns: u64) {
+        if let Some(Some(lane)) = self.stages.lanes.get_mut(link.index()) {
+            lane.delay_error.record(error_ns);
+        }
+    }
+
+    /// How late packets came out of every link that one has entered, by [`LinkId`].
+    pub(crate) fn delay_errors(&self) -> Vec<Option<DelayError>> {
+        let lanes = self.stages.lanes.iter();
+        lanes
+            .map(|lane| lane.as_ref().map(|lane| lane.delay_error.clone()))
+            .collect()
     }
 
     /// Counters of every link that a packet has entered, by [`LinkId`].
@@ -477,30 +495,40 @@ impl Stages {
                 .bytes
                 .take(&mut self.bytes, &mut packet.space_mut()[..length]);
             if let Some(next) = queue.waiting.first() {
-                self.heads.push(next.traveller.arrives_ns, stage);
+                self.heads.push(next.arrives_ns, stage);
             }
             (stage, waiting)
         };
         packet.set_length(waiting.length as usize);
         packet.vnet = waiting.vnet;
         self.used_bytes -= size(waiting.length as usize);
-        if let Stage::Link(id) = stage
+        let Waiting {
+            arrives_ns, journey, ..
+        } = waiting;
+        let link = match stage {
+            Stage::Cap(_) => None,
+            Stage::Link(link) => Some(link),
+        };
+        if let Some(id) = link
             && let Some(Some(lane)) = self.lanes.get_mut(id.index())
         {
-            lane.left(waiting.traveller.journey.wire);
-            self.seen(id, true, None, &waiting.traveller.journey, packet);
+            lane.left(journey.wire);
+            self.seen(id, true, None, &journey, packet);
         }
-        Some((waiting.traveller, legs))
+        let traveller = Traveller {
+            arrives_ns,
+            journey,
+            link,
+        };
+        Some((traveller, legs))
     }
 }
 
 impl Waiting {
     fn new(arrives_ns: u64, legs: Legs, journey: &Journey, packet: &Packet) -> Self {
         Self {
-            traveller: Traveller {
-                arrives_ns,
-                journey: *journey,
-            },
+            arrives_ns,
+            journey: *journey,
             vnet: packet.vnet,
             legs: legs.as_slice().len() as u32,
             length: u32::try_from(packet.bytes().len()).unwrap_or(u32::MAX),

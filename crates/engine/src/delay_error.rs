@@ -59,6 +59,14 @@ impl DelayError {
         self.max_ns
     }
 
+    /// How many errors were how large at most, and larger than the one before; only where there are some.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let counts = self.counts.iter().copied().enumerate();
+        counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(index, count)| (last_of(index), count))
+    }
+
     /// What `fraction` of all errors, 0 to 1, do not exceed, at most a sixteenth too high. None: there are none.
     #[must_use]
     pub fn quantile_ns(&self, fraction: f64) -> Option<u64> {

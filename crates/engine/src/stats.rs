@@ -24,8 +24,23 @@ pub struct Stats {
     /// Entries of the flow table in use, and the most there can be.
     pub flows: u32,
     pub flow_capacity: u32,
+    /// Of packets by the link that they came out of last, by [`crate::snapshot::LinkId`]; None: no packet has entered it.
+    pub delay_errors: Vec<Option<DelayError>>,
+    /// Of those that waited at their VM's cap and crossed no link then.
+    pub cap_delay_error: DelayError,
+}
+
+impl Stats {
     /// Of everything that was under way.
-    pub delay_error: DelayError,
+    #[must_use]
+    pub fn delay_error(&self) -> DelayError {
+        let mut all = self.cap_delay_error.clone();
+        self.delay_errors
+            .iter()
+            .flatten()
+            .for_each(|error| all.add(error));
+        all
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,7 +142,7 @@ pub(crate) struct Counters {
     /// By reason, row by row: row 0 is nobody's, row n + 1 that of NIC n.
     drops: Vec<[Count; DropReason::ALL.len()]>,
     recent: VecDeque<RecentDrop>,
-    pub(crate) delay_error: DelayError,
+    pub(crate) cap_delay_error: DelayError,
 }
 
 impl Counters {
@@ -137,7 +152,7 @@ impl Counters {
             peerings: Vec::new(),
             drops: Vec::new(),
             recent: VecDeque::with_capacity(RECENT),
-            delay_error: DelayError::default(),
+            cap_delay_error: DelayError::default(),
         }
     }
 
@@ -237,7 +252,7 @@ impl Counters {
             peerings: self.peerings.clone(),
             drops,
             recent_drops: self.recent.iter().copied().collect(),
-            delay_error: self.delay_error.clone(),
+            cap_delay_error: self.cap_delay_error.clone(),
             ..Stats::default()
         }
     }

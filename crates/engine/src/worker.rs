@@ -82,8 +82,8 @@ pub struct Worker {
     /// What was read of the burst processed last.
     read: Vec<Read>,
     verdicts: Vec<Verdict>,
-    /// When each packet of the last [`Worker::arrive`] was due.
-    due_ns: Vec<u64>,
+    /// When each packet of the last [`Worker::arrive`] was due, and the link that it came out of.
+    due: Vec<(u64, Option<LinkId>)>,
     /// Whether somebody listens to `told`.
     telling: bool,
     told: Vec<Told>,
@@ -115,7 +115,7 @@ impl Worker {
             flow_capacity,
             read: Vec::new(),
             verdicts: Vec::new(),
-            due_ns: Vec::new(),
+            due: Vec::new(),
             telling: false,
             told: Vec::new(),
         }
@@ -214,7 +214,7 @@ impl Worker {
         burst.clear();
         verdicts.clear();
         self.read.clear();
-        self.due_ns.clear();
+        self.due.clear();
         self.told.clear();
         while let Some(packet) = burst.vacant_mut() {
             let Some(traveller) = self.state.backbone.arrive(snapshot, now_ns, packet) else {
@@ -238,7 +238,7 @@ impl Worker {
                 slot: Slot::NONE,
             });
             verdicts.push(Verdict::Forward { port, nic, fragment });
-            self.due_ns.push(traveller.arrives_ns);
+            self.due.push((traveller.arrives_ns, traveller.link));
             burst.length += 1;
         }
         self.count_losses(None, now_ns);
@@ -249,8 +249,12 @@ impl Worker {
 
     /// Counts how late the packets of the last [`Worker::arrive`] were, all of which had been written by `now_ns`.
     pub fn delivered(&mut self, now_ns: u64) {
-        for due_ns in self.due_ns.drain(..) {
-            self.counters.delay_error.record(now_ns.saturating_sub(due_ns));
+        for (due_ns, link) in self.due.drain(..) {
+            let error_ns = now_ns.saturating_sub(due_ns);
+            match link {
+                Some(link) => self.state.backbone.late(link, error_ns),
+                None => self.counters.cap_delay_error.record(error_ns),
+            }
         }
     }
 
@@ -267,6 +271,7 @@ impl Worker {
             flows: self.state.flows.used(),
             flow_capacity: self.flow_capacity,
             links: self.state.backbone.stats(),
+            delay_errors: self.state.backbone.delay_errors(),
             ..self.counters.copy()
         }
     }

@@ -31,6 +31,7 @@ pub(crate) fn load_balancers(args: &LabArg, output: Output) -> Outcome {
         Some(state.to_owned())
     });
     output.show(&rows, |_| View {
+        below: None,
         header: vec![
             "Load balancer",
             "Frontend",

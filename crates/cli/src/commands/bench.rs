@@ -87,7 +87,7 @@ pub(crate) fn bench(args: &BenchArgs, output: Output) -> Outcome {
     output.show(&report, |_| View {
         header: vec!["Test", "Median", "Lowest", "Highest", "Unit", "CPU"],
         rows: report.results.iter().map(line).collect(),
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }

@@ -83,6 +83,7 @@ fn helped(failure: Failure, help: Option<&str>) -> Failure {
 
 pub(crate) fn show(plan: &Plan, output: Output) -> Result<(), Failure> {
     output.show(plan, |_| View {
+        below: None,
         header: vec!["Action", "Type", "Name", "What", "Before", "After"],
         rows: plan
             .objects

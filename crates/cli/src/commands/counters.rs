@@ -25,7 +25,7 @@ pub(crate) fn drops(args: &LabArg, output: Output) -> Outcome {
                 ]
             })
             .collect(),
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }
@@ -62,7 +62,7 @@ pub(crate) fn flows(args: &LabArg, output: Output) -> Outcome {
                 ]
             })
             .collect(),
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }

@@ -9,6 +9,7 @@ use lab::spec::{InterfaceSpec, NamespaceKind, NamespaceSpec, Place};
 use lab::{Namespace, network, rootless};
 use port::Offloads;
 use port::tun::Device;
+use rustix::event::epoll;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -46,6 +47,7 @@ pub(crate) struct Check {
 pub(crate) fn doctor(output: Output) -> Outcome {
     let mut checks: Vec<Check> = rootless::privileges().into_iter().map(privilege).collect();
     checks.push(device_node());
+    checks.push(short_waits());
     let mut offloads = None;
     if checks.iter().all(|check| check.ok) {
         offloads = in_namespace(&mut checks);
@@ -95,6 +97,28 @@ fn device_node() -> Check {
             };
             Check::failed(name, format!("{error} ({})", mode()), remedy)
         }
+    }
+}
+
+/// Workers wait by epoll for less than a millisecond.
+fn short_waits() -> Check {
+    let name = "waits of microseconds (epoll_pwait2)";
+    let at_once = rustix::time::Timespec::default();
+    let waited = epoll::create(epoll::CreateFlags::CLOEXEC).and_then(|epoll| {
+        let mut events = Vec::with_capacity(1);
+        epoll::wait(
+            &epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&at_once),
+        )
+    });
+    match waited {
+        Ok(_) => Check::worked(name, "the kernel has them"),
+        Err(error) => Check::failed(
+            name,
+            error.to_string(),
+            "use a kernel of 5.11 or newer that allows the call",
+        ),
     }
 }
 
@@ -271,6 +295,7 @@ fn view(report: &Report, palette: Palette) -> View {
         _ => format!("\n{}", palette.paint(Tone::Bad, "labs cannot run here")),
     });
     View {
+        below: None,
         header: Vec::new(),
         rows,
         text: Some(text),

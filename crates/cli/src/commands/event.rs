@@ -125,6 +125,7 @@ fn peering(args: &PeeringArgs) -> Value {
 
 fn show(events: &[EventState], output: Output) -> Result<(), Failure> {
     output.show(&events, |_| View {
+        below: None,
         header: vec!["At", "Event", "State", "Generation", "Message"],
         rows: events.iter().map(row).collect(),
         text: events

@@ -27,7 +27,7 @@ pub(crate) fn routes(args: &NicArgs, output: Output) -> Outcome {
                 .into_iter()
                 .map(|row| row.into_iter().map(cell).collect())
                 .collect(),
-            text: None,
+            ..View::default()
         }
     })?;
     Ok(exit::SUCCESS)
@@ -38,6 +38,7 @@ pub(crate) fn rules(args: &NicArgs, output: Output) -> Outcome {
     let lab = Lab::open(args.lab.as_deref())?;
     let nsgs = present::effective_nsgs(&lab.topology, running(&lab.topology, &args.nic, "Sim.NSG-35")?);
     output.show(&nsgs, |_| View {
+        below: None,
         header: vec![
             "NSG",
             "Direction",
@@ -76,7 +77,7 @@ pub(crate) fn peerings(args: &LabArg, output: Output) -> Outcome {
             "Remote addresses",
         ],
         rows: peerings.iter().map(peering_row).collect(),
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }

@@ -19,6 +19,18 @@ pub(crate) struct LinkReport {
     counters: Option<LinkCounters>,
 }
 
+/// Columns of the histogram of how late packets were: titles, and what they end before in nanoseconds.
+const LATE: [(&str, u64); 8] = [
+    ("<5 us", 5_000),
+    ("<20 us", 20_000),
+    ("<50 us", 50_000),
+    ("<100 us", 100_000),
+    ("<200 us", 200_000),
+    ("<1 ms", 1_000_000),
+    ("<10 ms", 10_000_000),
+    ("more", u64::MAX),
+];
+
 /// Settings and counters of every link that does something.
 pub(crate) fn links(args: &LabArg, output: Output) -> Outcome {
     let lab = Lab::open(args.lab.as_deref())?;
@@ -46,8 +58,46 @@ pub(crate) fn links(args: &LabArg, output: Output) -> Outcome {
         text: reports
             .is_empty()
             .then(|| "no link does anything: all peerings are regional, and `links` has none".to_owned()),
+        below: lateness(&reports),
     })?;
     Ok(exit::SUCCESS)
+}
+
+/// How late packets came out of links, as shares of them; None: none did.
+fn lateness(reports: &[LinkReport]) -> Option<Box<View>> {
+    let counters = reports.iter().filter_map(|report| report.counters.as_ref());
+    let rows: Vec<Vec<Cell>> = counters
+        .filter_map(|counters| {
+            let late = counters.late.as_ref()?;
+            let name = if counters.back { " (back)" } else { "" };
+            let mut row = vec![
+                Cell::new(Tone::Strong, format!("{}{name}", counters.link)),
+                late.packets.into(),
+            ];
+            row.extend(
+                [late.p50_ns, late.p99_ns, late.max_ns].map(|ns| Cell::from(time(ns as f64 / 1000.0))),
+            );
+            let mut from_ns = 0;
+            for (_, end_ns) in LATE {
+                let ours = late.histogram.iter();
+                let within = ours.filter(|bucket| (from_ns..end_ns).contains(&bucket.at_most_ns));
+                let packets: u64 = within.map(|bucket| bucket.packets).sum();
+                let share = packets as f64 * 100.0 / late.packets.max(1) as f64;
+                row.push(or_none((packets > 0).then(|| format!("{share:.2}%"))).into());
+                from_ns = end_ns;
+            }
+            Some(row)
+        })
+        .collect();
+    let mut header = vec!["Late at", "Packets", "p50", "p99", "Most"];
+    header.extend(LATE.iter().map(|(title, _)| *title));
+    (!rows.is_empty()).then(|| {
+        Box::new(View {
+            header,
+            rows,
+            ..View::default()
+        })
+    })
 }
 
 fn header(counted: bool) -> Vec<&'static str> {
@@ -60,7 +110,6 @@ fn header(counted: bool) -> Vec<&'static str> {
 
 fn row(report: &LinkReport) -> Vec<Cell> {
     let link = &report.link;
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let latency = match (link.down, link.latency_source) {
         (true, _) => Cell::new(Tone::Bad, "down"),
         (false, Some("estimate")) => format!("~{} (estimate)", time(link.latency_us)).into(),
@@ -88,6 +137,10 @@ fn row(report: &LinkReport) -> Vec<Cell> {
         ]);
     }
     cells
+}
+
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
 }
 
 fn time(us: f64) -> String {

@@ -69,7 +69,7 @@ pub(crate) fn meter(args: &MeterArgs, output: Output) -> Outcome {
                 ]
             })
             .collect(),
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }

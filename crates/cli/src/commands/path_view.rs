@@ -91,7 +91,7 @@ pub(crate) fn rows(explanation: &Explanation) -> View {
     View {
         header: vec!["Path", "NIC", "Direction", "NSG", "Rule", "Route", "Link"],
         rows: forward.chain(reply).chain(lost).collect(),
-        text: None,
+        ..View::default()
     }
 }
 

@@ -114,7 +114,7 @@ fn show(replayed: &Replayed, output: Output) -> Result<(), Failure> {
     output.show(replayed, |_| View {
         header: vec!["What", "Where", "Packets", "Bytes"],
         rows: rows(replayed),
-        text: None,
+        ..View::default()
     })
 }
 

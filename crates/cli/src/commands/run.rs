@@ -214,7 +214,7 @@ pub(crate) fn list(output: Output) -> Outcome {
     output.show(&labs, |_| View {
         header: vec!["Name", "State", "Pid", "File", "Socket"],
         rows: labs.iter().map(row).collect(),
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }

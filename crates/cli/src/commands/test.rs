@@ -68,7 +68,7 @@ pub(crate) fn test(args: &TestArgs, output: Output) -> Outcome {
     output.show(&rows, |_| View {
         header: vec!["", "From", "To", "Protocol", "Port", "Expect", "Result", "Reason"],
         rows: rows.iter().map(row).collect(),
-        text: None,
+        ..View::default()
     })?;
     let failed: Vec<&TestRow> = rows.iter().filter(|row| !row.passed).collect();
     for row in &failed {

@@ -39,7 +39,7 @@ pub(crate) fn show_next_hop(args: &NextHopArgs, output: Output) -> Outcome {
             hop.next_hop_ip_address.clone().unwrap_or_default().into(),
             hop.route_table_id.as_str().into(),
         ]],
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }
@@ -64,7 +64,7 @@ pub(crate) fn test_ip_flow(args: &IpFlowArgs, output: Output) -> Outcome {
             access(verdict.access),
             verdict.rule_name.clone().unwrap_or_default().into(),
         ]],
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }
@@ -137,7 +137,7 @@ pub(crate) fn run_configuration_diagnostic(args: &ConfigurationArgs, output: Out
                     ]
                 })
                 .collect(),
-            text: None,
+            ..View::default()
         }
     })?;
     Ok(exit::SUCCESS)
@@ -170,7 +170,7 @@ pub(crate) fn show_topology(args: &LabArg, output: Output) -> Outcome {
                 ]
             })
             .collect(),
-        text: None,
+        ..View::default()
     })?;
     Ok(exit::SUCCESS)
 }
@@ -241,7 +241,7 @@ fn hops(told: &Connectivity) -> View {
     View {
         header: vec!["Hop", "Network interface", "Address", "Issues"],
         rows,
-        text: None,
+        ..View::default()
     }
 }
 

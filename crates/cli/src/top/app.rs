@@ -149,7 +149,7 @@ impl App {
             KeyCode::Home => self.scrolled = 0,
             KeyCode::Tab | KeyCode::Right => return self.show(self.view as usize + 1),
             KeyCode::BackTab | KeyCode::Left => return self.show(self.view as usize + View::ALL.len() - 1),
-            KeyCode::Char(digit @ '1'..='4') => return self.show(digit as usize - '1' as usize),
+            KeyCode::Char(digit @ '1'..='5') => return self.show(digit as usize - '1' as usize),
             _ => {}
         }
         Next::Draw

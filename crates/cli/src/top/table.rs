@@ -11,6 +11,7 @@ use daemon::api::{Flow, Overview, PortCounters};
 pub(crate) enum View {
     Vms,
     Peerings,
+    Links,
     Drops,
     Flows,
 }
@@ -29,18 +30,20 @@ pub(crate) enum Unit {
     Count,
     Bytes,
     Seconds,
+    Microseconds,
 }
 
 /// A column: its title, and how wide it is at least; the first columns with text share what is left.
 pub(crate) type Column = (&'static str, u16);
 
 impl View {
-    pub(crate) const ALL: [Self; 4] = [Self::Vms, Self::Peerings, Self::Drops, Self::Flows];
+    pub(crate) const ALL: [Self; 5] = [Self::Vms, Self::Peerings, Self::Links, Self::Drops, Self::Flows];
 
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Vms => "VMs",
             Self::Peerings => "Peerings",
+            Self::Links => "Links",
             Self::Drops => "Drops",
             Self::Flows => "Flows",
         }
@@ -66,6 +69,17 @@ impl View {
                 ("out bytes", 10),
                 ("in bytes", 10),
             ],
+            Self::Links => &[
+                ("Link", 20),
+                ("out pkt/s", 10),
+                ("out bit/s", 10),
+                ("lost/s", 8),
+                ("full/s", 8),
+                ("down/s", 8),
+                ("waiting", 9),
+                ("late p50", 9),
+                ("late p99", 9),
+            ],
             Self::Drops => &[
                 ("Reason", 20),
                 ("NIC", 12),
@@ -89,7 +103,7 @@ impl View {
     pub(crate) const fn sorted_by(self) -> usize {
         match self {
             Self::Vms => 3,
-            Self::Peerings | Self::Drops => 2,
+            Self::Peerings | Self::Links | Self::Drops => 2,
             Self::Flows => 3,
         }
     }
@@ -110,6 +124,7 @@ impl Cell {
         match self {
             Self::Text(text) => text.clone(),
             Self::Number(number, Unit::Seconds) => format!("{number:.0} s"),
+            Self::Number(number, Unit::Microseconds) => format!("{number:.0} us"),
             Self::Number(number, Unit::Count) => format!("{number:.0}"),
             Self::Number(number, Unit::PerSecond) => scaled(*number, ""),
             Self::Number(number, Unit::BitsPerSecond) => scaled(*number, "b"),
@@ -171,6 +186,30 @@ pub(crate) fn rows(
                 ]
             };
             now.meter.iter().map(row).collect()
+        }
+        View::Links => {
+            let late = |ns: Option<u64>| Cell::Number(ns.unwrap_or(0) as f64 / 1000.0, Unit::Microseconds);
+            let row = |link: &daemon::api::LinkCounters| {
+                let mut earlier = before.links.iter();
+                let then = earlier.find(|then| (&then.link, then.back) == (&link.link, link.back));
+                // What has carried nothing before is not among those before.
+                let then = then.cloned().unwrap_or_default();
+                vec![
+                    Cell::Text(match link.back {
+                        true => format!("{} (back)", link.link),
+                        false => link.link.clone(),
+                    }),
+                    packets(then.packets, link.packets),
+                    bits(then.bytes, link.bytes),
+                    packets(then.lost, link.lost),
+                    packets(then.queue_full, link.queue_full),
+                    packets(then.refused, link.refused),
+                    Cell::Number(link.waiting_packets as f64, Unit::Count),
+                    late(link.late.as_ref().map(|late| late.p50_ns)),
+                    late(link.late.as_ref().map(|late| late.p99_ns)),
+                ]
+            };
+            now.links.iter().map(row).collect()
         }
         View::Drops => {
             let row = |drop: &daemon::api::Drop| {

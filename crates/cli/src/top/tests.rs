@@ -1,6 +1,6 @@
 //! The screen of `top` on a terminal of the test's own.
 
-use daemon::api::{Drop, Flow, Lateness, Meter, Overview, PortCounters, PortState};
+use daemon::api::{Drop, Flow, Lateness, LinkCounters, Meter, Overview, PortCounters, PortState};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -41,6 +41,16 @@ fn flow(port: u16, packets: u64) -> Flow {
 }
 
 /// The lab after so many times two seconds; each adds the same again.
+fn late() -> Lateness {
+    Lateness {
+        packets: 9,
+        p50_ns: 4100,
+        p99_ns: 52_000,
+        max_ns: 60_000,
+        histogram: Vec::new(),
+    }
+}
+
 fn sample(times: u64) -> Sample {
     let overview = Overview {
         name: String::from("hub-spoke"),
@@ -63,6 +73,16 @@ fn sample(times: u64) -> Sample {
             ingress_bytes: 0,
             ingress_packets: 0,
         }],
+        links: vec![LinkCounters {
+            link: String::from("hub/hub-to-spoke"),
+            packets: 4000 * times,
+            bytes: 4_000_000 * times,
+            lost: 20 * times,
+            queue_full: 8 * times,
+            waiting_packets: 17,
+            late: Some(late()),
+            ..LinkCounters::default()
+        }],
         drops: vec![
             Drop {
                 reason: String::from("NsgInbound"),
@@ -79,12 +99,7 @@ fn sample(times: u64) -> Sample {
         ],
         flows: 12,
         flow_capacity: 1_000_000,
-        late: Some(Lateness {
-            packets: 9,
-            p50_ns: 4100,
-            p99_ns: 52_000,
-            max_ns: 60_000,
-        }),
+        late: Some(late()),
     };
     Sample {
         overview,
@@ -129,34 +144,39 @@ fn screen(app: &App, width: u16, height: u16) -> Vec<String> {
 
 const SCREENS: &str = "
 hub-spoke  16.1 Mb/s  2.01 k pkt/s  flows 12 of 1000000  late p50 4 us p99 52 us
- 1 VMs │ 2 Peerings │ 3 Drops │ 4 Flows
+ 1 VMs │ 2 Peerings │ 3 Links │ 4 Drops │ 5 Flows
 VM                    NIC                   sent pkt/s sent bit/s▼  recv pkt/s  recv bit/s   drops/s
 db                    db-nic                    2.00 k     16.0 Mb          10     80.0 kb         5
 web                   web-nic                       10     80.0 kb           0         0 b         0
 
-q quit  1-4 view  s sort  r reverse  / filter  p pause  ? help
- 1 VMs │ 2 Peerings │ 3 Drops │ 4 Flows
+q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help
+ 1 VMs │ 2 Peerings │ 3 Links │ 4 Drops │ 5 Flows
 Peering                        out pkt/s  out bit/s▼    in pkt/s    in bit/s   out bytes    in bytes
 hub/hub-to-spoke                  2.00 k     16.0 Mb           0         0 b     8.00 MB         0 B
 
-q quit  1-4 view  s sort  r reverse  / filter  p pause  ? help
- 1 VMs │ 2 Peerings │ 3 Drops │ 4 Flows
+q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help
+ 1 VMs │ 2 Peerings │ 3 Links │ 4 Drops │ 5 Flows
+Link                                  out pkt/s  out bit/s▼    lost/s   full/s   down/s   waiting  late p50  late p99
+hub/hub-to-spoke                         2.00 k     16.0 Mb        10         4         0         17
+
+q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help
+ 1 VMs │ 2 Peerings │ 3 Links │ 4 Drops │ 5 Flows
 Reason                     NIC                            pkt/s▼       bit/s     packets       bytes
 NsgInbound                 db-nic                              5     3.36 kb          20     1.68 kB
 MalformedHeader            -                                   0         0 b           3        60 B
-q quit  1-4 view  s sort  r reverse  / filter  p pause  ? help
- 1 VMs │ 2 Peerings │ 3 Drops │ 4 Flows
+q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help
+ 1 VMs │ 2 Peerings │ 3 Links │ 4 Drops │ 5 Flows
 NIC          Flow                                         sent pkt/s sent bit/s▼     packets    idle
 web-nic      Tcp 10.0.0.4:50001 -> [fd00:b::4]:443            2.00 k     16.0 Mb        8000     3 s
 web-nic      Tcp 10.0.0.4:50000 -> [fd00:b::4]:443                 5     40.0 kb          20     3 s
-q quit  1-4 view  s sort  r reverse  / filter  p pause  ? help
+q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help
 ";
 
 #[test]
 fn the_screen_shows_rates_between_two_samples() {
     let mut app = app();
     let mut shown = screen(&app, 100, 7);
-    for view in ["2", "3", "4"] {
+    for view in ["2", "3", "4", "5"] {
         press(&mut app, view);
         shown.extend(screen(&app, 100, 6).into_iter().skip(1));
     }
@@ -224,7 +244,7 @@ fn keys_sort_filter_scroll_and_quit() {
 #[test]
 fn any_size_of_terminal_will_do() {
     let mut app = app();
-    for view in ["1", "2", "3", "4", "?"] {
+    for view in ["1", "2", "3", "4", "5", "?"] {
         press(&mut app, view);
         for (width, height) in [(1, 1), (3, 2), (20, 3), (300, 100)] {
             screen(&app, width, height);

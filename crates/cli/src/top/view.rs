@@ -9,10 +9,10 @@ use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, Tabs};
 use super::app::App;
 use super::table::{Cell, View, scaled};
 
-const KEYS: &str = "q quit  1-4 view  s sort  r reverse  / filter  p pause  ? help";
+const KEYS: &str = "q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help";
 
 const HELP: &[&str] = &[
-    "1 2 3 4, Tab   VMs, peerings, drops, flows",
+    "1 2 3 4 5, Tab VMs, peerings, links, drops, flows",
     "s > <          sort by the next or previous column",
     "r              reverse the order",
     "/              filter rows by a name; Enter keeps it, Esc clears it",

@@ -6,6 +6,7 @@ use super::codel::Codel;
 use super::luck::{Fate, Luck};
 use super::serializer::Serializer;
 use super::settings::{Link, Queue};
+use crate::delay_error::DelayError;
 use crate::reason::DropReason;
 use crate::stats::LinkStats;
 
@@ -24,6 +25,8 @@ pub(crate) struct Lane {
     /// When the last packet arrives of those that keep their place.
     last_ns: u64,
     pub(crate) stats: LinkStats,
+    /// Of what has come out of it last.
+    pub(crate) delay_error: DelayError,
 }
 
 /// How a packet that is not lost crosses.
@@ -43,6 +46,7 @@ impl Lane {
             codel: Codel::default(),
             last_ns: 0,
             stats: LinkStats::default(),
+            delay_error: DelayError::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What links do to packets beside chance: rates, queues, order, copies, changed bits, sizes (see also `link_statistics`).
 
-use engine::snapshot::{Aqm, Chance, Jitter, Link, Loss, NicId, Queue};
+use engine::snapshot::{Aqm, Chance, EgressCap, Jitter, Link, Loss, NicId, Queue};
 use engine::stats::LinkStats;
 use engine::{DropReason, Verdict, WorkerOptions};
 use packet::{Burst, Headers, VnetHeader, checksum};
@@ -569,4 +569,54 @@ fn a_change_of_settings_loses_nothing_that_waits() {
     let expected = (1..=10).map(|it| 10 * it).chain(101..=110).chain([110]);
     assert_eq!(times, expected.collect::<Vec<_>>());
     assert_eq!(lab.send(WEB, &datagram(21, 1000)), to(NVA));
+}
+
+/// How late a packet was counts at the link that it came out of last, and at no link when it waited for its VM's cap only.
+#[test]
+fn lateness_counts_at_the_last_link() {
+    let mut lab = lab(Link {
+        latency_ns: MS,
+        ..Link::default()
+    });
+    let deliver = |lab: &mut Lab, late_ns: u64| {
+        let (mut burst, mut verdicts) = (Burst::new(4), Vec::new());
+        let mut at_ns = 0;
+        // Out of the cap first, into the link.
+        while verdicts.is_empty() {
+            at_ns = lab.worker.next_arrival_ns().unwrap();
+            lab.worker.arrive(&lab.snapshot, at_ns, &mut burst, &mut verdicts);
+        }
+        lab.worker.delivered(at_ns + late_ns);
+        lab.now_ns = at_ns + late_ns;
+    };
+    lab.offer(&[(datagram(1, 100), VnetHeader::default())]);
+    deliver(&mut lab, 7 * US);
+    let nic = lab.nic(WEB);
+    nic.egress_cap = Some(EgressCap {
+        meter: WEB,
+        bits_per_second: 1_000_000,
+    });
+    lab.publish();
+    lab.offer(&[(datagram(2, 100), VnetHeader::default())]);
+    deliver(&mut lab, 9 * US);
+    *lab.link(A_TO_HUB) = Link::default();
+    lab.publish();
+    lab.offer(&[(datagram(3, 100), VnetHeader::default())]);
+    deliver(&mut lab, 30 * US);
+    let stats = lab.worker.stats();
+    let of_link = stats.delay_errors[A_TO_HUB.index()].as_ref().unwrap();
+    assert_eq!(
+        (of_link.count(), of_link.sum_ns(), of_link.max_ns()),
+        (2, 16 * US, 9 * US)
+    );
+    assert_eq!(
+        (stats.cap_delay_error.count(), stats.cap_delay_error.max_ns()),
+        (1, 30 * US)
+    );
+    assert_eq!(stats.delay_error().count(), 3);
+    let buckets: Vec<(u64, u64)> = of_link.buckets().collect();
+    assert!(
+        matches!(buckets[..], [(7000..=7500, 1), (9000..=9600, 1)]),
+        "{buckets:?}"
+    );
 }
