@@ -10,6 +10,7 @@
 )]
 
 mod kernel_stamps;
+mod rate;
 #[expect(dead_code, reason = "the tests of the other binary use more of it")]
 mod support;
 mod tbf_twin;

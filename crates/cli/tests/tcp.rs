@@ -22,7 +22,7 @@ struct Transfer {
     bytes: f64,
 }
 
-fn lab(name: &str, link: &str) -> String {
+pub(crate) fn lab(name: &str, link: &str) -> String {
     format!(
         r#"
 apiVersion: peerlane/v1
