@@ -5,93 +5,34 @@
 //! same clock, which begins with the first packet. Backends of load balancers are up, and BGP has said what it should.
 
 pub mod input;
+mod recorder;
+mod result;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use control::Generation;
 use control::compile::PortOwner;
-use crossbeam::channel::{Receiver, unbounded};
-use engine::snapshot::{LinkId, NicId, PeeringId, PortId};
-use engine::stats::Stats;
+use engine::snapshot::{NicId, PortId};
 use engine::{Verdict, Worker, WorkerOptions};
 use lab::LabSpec;
 use model::config::Event;
 use model::topology::{NicIndex, Topology};
 use model::{Config, Loaded};
 use packet::{Burst, VnetHeader};
-use schemars::JsonSchema;
-use serde::Serialize;
 
-use crate::api::{CaptureRequest, Drop, EventResult, EventState};
-use crate::capture::names::Places;
-use crate::capture::pcapng::{Form, Limits, Writer};
-use crate::capture::tap::{Record, Tap, Taps};
+use crate::api::{Drop, EventResult, EventState};
 use crate::ports::Ports;
 use crate::running::Current;
 pub use input::{InputError, Sent, Stream};
+use recorder::Recorder;
+pub use result::{LinkCount, NicCount, Replayed, Skipped};
+use result::{link_counts, pending};
 
 /// Packets that arrive together, at most; any number would do.
 const BURST: usize = 64;
-
-/// What came of a replay.
-#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Replayed {
-    /// Of everything random.
-    pub seed: u64,
-    /// Packets that were sent into the lab.
-    pub packets: u64,
-    /// From the first packet to the last arrival, on the lab's clock.
-    #[serde(rename = "duration_ns")]
-    pub duration_ns: u64,
-    /// Packets of the input that nobody sent.
-    pub skipped: Vec<Skipped>,
-    pub nics: Vec<NicCount>,
-    pub links: Vec<LinkCount>,
-    pub drops: Vec<Drop>,
-    /// Those of the file; Pending: it ended before.
-    pub events: Vec<EventState>,
-}
-
-#[derive(Clone, Debug, JsonSchema, PartialEq, Eq, Serialize)]
-pub struct Skipped {
-    pub why: String,
-    pub packets: u64,
-}
-
-/// Wire packets and IP bytes, as the NIC sees them.
-#[derive(Clone, Debug, JsonSchema, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NicCount {
-    pub nic: String,
-    pub sent_packets: u64,
-    pub sent_bytes: u64,
-    pub received_packets: u64,
-    pub received_bytes: u64,
-}
-
-/// A peering in its direction, or a connection in both: wire packets and IP bytes that crossed it, and what its link did.
-#[derive(Clone, Debug, Default, JsonSchema, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LinkCount {
-    pub link: String,
-    pub packets: u64,
-    pub bytes: u64,
-    /// By chance.
-    pub lost: u64,
-    pub duplicated: u64,
-    pub reordered: u64,
-    pub corrupted: u64,
-    /// Told of congestion (ECN).
-    pub marked: u64,
-    pub queue_full: u64,
-    /// Came while the link was down.
-    pub down: u64,
-}
 
 /// Why a replay has no result.
 #[derive(Debug, thiserror::Error)]
@@ -160,16 +101,6 @@ struct Replay<'a> {
     sent: u64,
     seed: u64,
     recorder: Option<Recorder<'a>>,
-}
-
-/// What writes the pcapng.
-struct Recorder<'a> {
-    taps: Taps,
-    ring: Receiver<Record>,
-    queued: Arc<AtomicUsize>,
-    writer: Writer,
-    places: Places,
-    output: &'a mut dyn Write,
 }
 
 impl<'a> Replay<'a> {
@@ -439,102 +370,6 @@ impl<'a> Replay<'a> {
             drops,
             events,
         })
-    }
-}
-
-impl<'a> Recorder<'a> {
-    fn new(current: &Current, start_ns: u64, output: &'a mut dyn Write) -> Result<Self, ReplayError> {
-        let limits = Limits {
-            bytes: u32::MAX,
-            packets: u64::MAX,
-        };
-        let writer = Writer::new(Form::Segments, limits, start_ns).map_err(io::Error::other)?;
-        let (sender, ring) = unbounded();
-        let queued = Arc::new(AtomicUsize::new(0));
-        let places = Places::of(current);
-        let mut taps = Taps::default();
-        taps.open(Tap {
-            id: 0,
-            selection: Arc::new(places.select(&CaptureRequest::default())),
-            filter: None,
-            ring: sender,
-            queued: Arc::clone(&queued),
-            missed: HashMap::new(),
-        });
-        Ok(Self {
-            taps,
-            ring,
-            queued,
-            writer,
-            places,
-            output,
-        })
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        while let Ok(record) = self.ring.try_recv() {
-            self.queued.fetch_sub(record.bytes.len(), Ordering::Relaxed);
-            self.writer
-                .write(&record, &self.places)
-                .map_err(io::Error::other)?;
-        }
-        self.output.write_all(&self.writer.take())
-    }
-
-    fn follow(&mut self, current: &Current) {
-        self.places = Places::of(current);
-        let selection = Arc::new(self.places.select(&CaptureRequest::default()));
-        self.taps.select(0, &selection);
-    }
-
-    fn finish(&mut self, now_ns: u64) -> io::Result<()> {
-        self.writer
-            .finish(now_ns, &HashMap::new(), &self.places)
-            .map_err(io::Error::other)?;
-        self.output.write_all(&self.writer.take())?;
-        self.output.flush()
-    }
-}
-
-/// By name: a direction that came again has two ids, and a connection has one for each way.
-fn link_counts(generation: &Generation, stats: &Stats) -> Vec<LinkCount> {
-    let mut counts: BTreeMap<String, LinkCount> = BTreeMap::new();
-    for (id, crossed) in (0..).zip(&stats.peerings) {
-        if let Some(name) = generation.peering_name(PeeringId(id)) {
-            let count = counts.entry(name.to_owned()).or_default();
-            count.packets += crossed.packets;
-            count.bytes += crossed.bytes;
-        }
-    }
-    for (id, link) in (0..).zip(&stats.links) {
-        let Some(name) = generation.link_name(LinkId(id)) else {
-            continue;
-        };
-        let count = counts.entry(name.to_owned()).or_default();
-        if !name.contains('/') {
-            // Of connections nobody else counts.
-            count.packets += link.packets;
-            count.bytes += link.bytes;
-        }
-        count.lost += link.lost;
-        count.duplicated += link.duplicated;
-        count.reordered += link.reordered;
-        count.corrupted += link.corrupted;
-        count.marked += link.marked;
-        count.queue_full += link.queue_full;
-        count.down += link.down;
-    }
-    let named = counts.into_iter();
-    named.map(|(link, count)| LinkCount { link, ..count }).collect()
-}
-
-fn pending(event: &Event) -> EventState {
-    EventState {
-        at: event.at.to_string(),
-        event: event.to_string(),
-        state: EventResult::Pending,
-        generation: None,
-        message: None,
     }
 }
 
