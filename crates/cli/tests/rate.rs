@@ -27,7 +27,11 @@ const OFFERED: f64 = 1.1;
 fn measured(name: &str, rate_bps: u64) -> f64 {
     let packets_time = Duration::from_secs_f64(1000.0 * PACKET_BYTES as f64 * 8.0 / rate_bps as f64);
     let time = Duration::from_secs(1).max(packets_time).mul_f64(1.05);
-    let bind = |port| in_namespace(&format!("{name}-b"), || UdpSocket::bind(("0.0.0.0", port)).unwrap());
+    let bind = |port| {
+        in_namespace(&format!("{name}-b"), || {
+            UdpSocket::bind(("0.0.0.0", port)).unwrap()
+        })
+    };
     let [sink, marks] = PORTS.map(bind);
     setsockopt(&sink, sockopt::RcvBuf, &4096).unwrap();
     setsockopt(&marks, sockopt::RcvBufForce, &(256 << 20)).unwrap();
@@ -75,9 +79,7 @@ fn stamps(marks: &UdpSocket) -> Vec<(u64, i64)> {
             return all;
         };
         let stamp = received.cmsgs().unwrap().find_map(|message| match message {
-            ControlMessageOwned::ScmTimestampns(time) => {
-                Some(time.tv_sec() * 1_000_000_000 + time.tv_nsec())
-            }
+            ControlMessageOwned::ScmTimestampns(time) => Some(time.tv_sec() * 1_000_000_000 + time.tv_nsec()),
             _ => None,
         });
         all.push((u64::from_be_bytes(said), stamp.unwrap()));
