@@ -156,8 +156,8 @@ hub/hub-to-spoke                  2.00 k     16.0 Mb           0         0 b    
 
 q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help
  1 VMs │ 2 Peerings │ 3 Links │ 4 Drops │ 5 Flows
-Link                                  out pkt/s  out bit/s▼    lost/s   full/s   down/s   waiting  late p50  late p99
-hub/hub-to-spoke                         2.00 k     16.0 Mb        10         4         0         17
+Link                  out pkt/s  out bit/s▼   lost/s   full/s   down/s   waiting  late p50  late p99
+hub/hub-to-spoke         2.00 k     16.0 Mb       10        4        0        17      4 us     52 us
 
 q quit  1-5 view  s sort  r reverse  / filter  p pause  ? help
  1 VMs │ 2 Peerings │ 3 Links │ 4 Drops │ 5 Flows
