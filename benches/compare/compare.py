@@ -44,6 +44,8 @@ def arguments():
     parser.add_argument("--reference", default="nftables", help="what the others are divided by [%(default)s]")
     parser.add_argument("--spin", action="store_true", help="also peerlane with `up --spin`")
     parser.add_argument("--seed", type=int, default=1, help="of the order of the runs [%(default)s]")
+    parser.add_argument("--join", type=Path, nargs="+", metavar="DIRECTORY",
+                        help="measure nothing: make one report of those in these directories, one test or more each")
     parser.add_argument("--binary", type=Path, default=Path("target/release/peerlane"), help=argparse.SUPPRESS)
     parser.add_argument("--directory", type=Path, default=Path("target/bench"),
                         help="where report.json and report.svg go [%(default)s]")
@@ -128,8 +130,37 @@ def machine():
             "memory": first("/proc/meminfo", "MemTotal"), "load": os.getloadavg()}
 
 
+def joined(directories):
+    """One report of several, of different tests."""
+    parts = [json.loads((directory / "report.json").read_text(encoding="utf-8")) for directory in directories]
+    whole = parts[0]
+    for part in parts[1:]:
+        differing = [key for key, value in part["settings"].items()
+                     if value != whole["settings"][key] and key not in ("test", "directory")]
+        twice = {row["test"] for row in part["rows"]} & {row["test"] for row in whole["rows"]}
+        if differing or twice or part["machine"]["cpu"] != whole["machine"]["cpu"]:
+            sys.exit(f"scripts/bench: not of one kind: {', '.join([*differing, *twice]) or 'the machines'}")
+        whole["machine"]["load"] = max(whole["machine"]["load"], part["machine"]["load"])
+        whole["labels"].update(part["labels"])
+        whole["rows"] += part["rows"]
+        for name, tests in part["runs"].items():
+            whole["runs"].setdefault(name, {}).update(tests)
+    return whole
+
+
+def write(report, directory, reference):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (directory / "report.svg").write_text(chart.svg(report, reference), encoding="utf-8")
+    print(chart.table(report, reference))
+    print(f"\n{directory}/report.json and report.svg have every run and a chart.")
+
+
 def main():
     options = arguments()
+    if options.join:
+        write(joined(options.join), options.directory, options.reference)
+        return
     makers = available(options)
     tests = options.test or TESTS
     order = random.Random(options.seed)
@@ -156,11 +187,7 @@ def main():
     rows = [summary(runs, name, test, options) for test in tests for name in runs]
     settings = {key: str(value) for key, value in vars(options).items()}
     report = {"machine": begun, "settings": settings, "labels": labels, "rows": rows, "runs": runs}
-    options.directory.mkdir(parents=True, exist_ok=True)
-    (options.directory / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (options.directory / "report.svg").write_text(chart.svg(report, options.reference), encoding="utf-8")
-    print(chart.table(report, options.reference))
-    print(f"\n{options.directory}/report.json and report.svg have every run and a chart.")
+    write(report, options.directory, options.reference)
 
 
 if __name__ == "__main__":
