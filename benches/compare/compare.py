@@ -136,7 +136,7 @@ def joined(directories):
     whole = parts[0]
     for part in parts[1:]:
         differing = [key for key, value in part["settings"].items()
-                     if value != whole["settings"][key] and key not in ("test", "directory")]
+                     if value != whole["settings"][key] and key != "test"]
         twice = {row["test"] for row in part["rows"]} & {row["test"] for row in whole["rows"]}
         if differing or twice or part["machine"]["cpu"] != whole["machine"]["cpu"]:
             sys.exit(f"scripts/bench: not of one kind: {', '.join([*differing, *twice]) or 'the machines'}")
@@ -185,7 +185,7 @@ def main():
         labels = {name: system.label for name, system in running.items()}
     labels[again] += " (again)"
     rows = [summary(runs, name, test, options) for test in tests for name in runs]
-    settings = {key: str(value) for key, value in vars(options).items()}
+    settings = {key: str(value) for key, value in vars(options).items() if key not in ("binary", "directory", "join")}
     report = {"machine": begun, "settings": settings, "labels": labels, "rows": rows, "runs": runs}
     write(report, options.directory, options.reference)
 

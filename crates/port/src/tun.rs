@@ -202,15 +202,25 @@ fn configure(fd: &OwnedFd, want: Offloads) -> io::Result<Offloads> {
     }?;
     // SAFETY: TUNSETVNETLE reads one int.
     unsafe { ioctl(fd, Setter::<TUNSETVNETLE, c_int>::new(1)) }?;
+    let offer = |bits| {
+        // SAFETY: TUNSETOFFLOAD takes its bits as the argument itself.
+        unsafe { ioctl(fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(bits)) }
+    };
+    Ok(negotiate(want, offer)?)
+}
+
+/// The highest level, at most `want`, that the kernel takes: of bits it does not know it says EINVAL.
+fn negotiate(
+    want: Offloads,
+    mut offer: impl FnMut(usize) -> rustix::io::Result<()>,
+) -> rustix::io::Result<Offloads> {
     for level in Offloads::DESCENDING.into_iter().filter(|level| *level <= want) {
-        // SAFETY: TUNSETOFFLOAD takes its bits as the argument itself; unknown ones give EINVAL.
-        match unsafe { ioctl(fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(feature_bits(level))) } {
-            Ok(()) => return Ok(level),
+        match offer(feature_bits(level)) {
             Err(Errno::INVAL) => {}
-            Err(error) => return Err(error.into()),
+            answer => return answer.map(|()| level),
         }
     }
-    Err(Errno::INVAL.into())
+    Err(Errno::INVAL)
 }
 
 const fn feature_bits(level: Offloads) -> usize {
@@ -266,6 +276,21 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
         }
         assert!(check_name("pl-hub").is_ok() && check_name("fifteen-letters").is_ok());
+    }
+
+    /// Linux before 6.2 has no USO, and others might lack more.
+    #[test]
+    fn a_kernel_that_knows_fewer_offloads_is_offered_fewer() {
+        for known in Offloads::DESCENDING {
+            let kernel = |bits: usize| match bits & !feature_bits(known) {
+                0 => Ok(()),
+                _ => Err(Errno::INVAL),
+            };
+            for want in Offloads::DESCENDING {
+                assert_eq!(negotiate(want, kernel), Ok(want.min(known)));
+            }
+        }
+        assert_eq!(negotiate(Offloads::Uso, |_| Err(Errno::BADFD)), Err(Errno::BADFD));
     }
 
     #[test]
