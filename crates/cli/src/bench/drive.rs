@@ -169,6 +169,7 @@ impl Drive {
             .map(|_| self.connect(if reverse { kind::SOURCE } else { kind::SINK }))
             .collect::<io::Result<Vec<_>>>()?;
         let own = || received.load(Ordering::Relaxed);
+        let count = self.counter()?;
         let (window, own) = thread::scope(|scope| {
             for stream in &streams {
                 let (over, received) = (&over, &received);
@@ -182,7 +183,7 @@ impl Drive {
                     drop(moved);
                 });
             }
-            let measured = self.window(own);
+            let measured = self.window(count, own);
             over.store(true, Ordering::Relaxed);
             for stream in &streams {
                 // Wakes a thread that waits in the kernel.
@@ -207,9 +208,10 @@ impl Drive {
         socket.connect(self.sink)?;
         let over = AtomicBool::new(false);
         let sent = AtomicU64::new(0);
+        let count = self.counter()?;
         let (window, sent) = thread::scope(|scope| {
             scope.spawn(|| blast(&socket, bytes, &over, &sent));
-            let measured = self.window(|| sent.load(Ordering::Relaxed));
+            let measured = self.window(count, || sent.load(Ordering::Relaxed));
             over.store(true, Ordering::Relaxed);
             measured
         })?;
@@ -259,6 +261,7 @@ impl Drive {
     fn connections(self) -> io::Result<Measured> {
         let over = AtomicBool::new(false);
         let made = AtomicU64::new(0);
+        let count = self.counter()?;
         let (window, made) = thread::scope(|scope| {
             for _ in 0..CONNECTORS {
                 scope.spawn(|| {
@@ -269,7 +272,7 @@ impl Drive {
                     }
                 });
             }
-            let measured = self.window(|| made.load(Ordering::Relaxed));
+            let measured = self.window(count, || made.load(Ordering::Relaxed));
             over.store(true, Ordering::Relaxed);
             measured
         })?;
@@ -287,9 +290,9 @@ impl Drive {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
     }
 
-    /// Waits for the warm-up and the time of the test; the counts of the sink, and what `own` counted, between.
-    fn window(self, own: impl Fn() -> u64) -> io::Result<(Window, u64)> {
-        let mut count = self.counter()?;
+    /// Waits for the warm-up and the time of the test; the counts of the sink, and what `own` counted, between. `count`
+    /// was connected before the traffic began, which may leave little room for others.
+    fn window(self, mut count: Counter, own: impl Fn() -> u64) -> io::Result<(Window, u64)> {
         thread::sleep(self.warm_up);
         let from = count.now()?;
         let own_from = own();
