@@ -84,6 +84,12 @@ fn a_stopped_vm_is_gone_from_the_network_and_comes_back() {
     let mut other = lab.peerlane.spawn(&lab.name, "b", &["sleep", "1000"]);
     assert!(lab.pings("a", "10.1.0.4") && lab.pings("a", "fd00:b::4") && lab.beats());
     lab.happens(&["stop", "b"]);
+    let refused = lab.peerlane.exec(&lab.name, "b", &["true"]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    assert!(
+        refused.stderr.contains("VM b is stopped") && refused.stderr.contains("start b"),
+        "{refused:?}"
+    );
     assert!(!lab.pings("a", "10.1.0.4") && !lab.pings("a", "fd00:b::4"));
     assert!(lab.dropped("NoDestination") >= 2);
     assert!(!lab.beats(), "its program goes on");

@@ -31,10 +31,27 @@ fn enter(lab: Option<&str>, vm: &str, command: &[OsString]) -> Outcome {
         _ => failure,
     })?;
     let run_dir = RunDir::open(&listed.name).map_err(refused)?;
-    let namespaces = Keeper::connect(&run_dir)
-        .and_then(|mut keeper| keeper.namespaces(vm))
-        .map_err(refused)?;
+    let mut keeper = Keeper::connect(&run_dir).map_err(refused)?;
+    let namespaces = keeper.namespaces(vm).map_err(refused)?;
+    if is_stopped(&mut keeper, vm).map_err(refused)? {
+        let stopped = Failure::new(exit::EXEC_FAILED, format_args!("VM {vm} is stopped"));
+        return Err(stopped.help(format_args!(
+            "`peerlane event {} start {vm}` starts it",
+            listed.name
+        )));
+    }
     lab::exec::run(&namespaces, command).map_err(refused)
+}
+
+/// Whether nothing runs in this namespace because its VM is stopped.
+fn is_stopped(keeper: &mut Keeper, vm: &str) -> Result<bool, Error> {
+    let labs = keeper.lab()?.unwrap_or_default();
+    let namespaces = labs.iter().flat_map(|lab| &lab.namespaces);
+    let mut own = namespaces.filter(|namespace| namespace.name.eq_ignore_ascii_case(vm));
+    // While it changes there is one of before and one of after.
+    Ok(own
+        .next()
+        .is_some_and(|first| first.stopped && own.all(|next| next.stopped)))
 }
 
 fn refused(error: Error) -> Failure {
