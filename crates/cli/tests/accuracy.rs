@@ -9,6 +9,7 @@
     reason = "these are tests; clippy knows only functions marked so"
 )]
 
+mod idle_links;
 mod kernel_stamps;
 mod rate;
 #[expect(dead_code, reason = "the tests of the other binary use more of it")]

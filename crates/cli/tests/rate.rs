@@ -20,7 +20,7 @@ const PAYLOAD: usize = 1472;
 const PACKET_BYTES: u64 = 1500;
 /// Datagrams of one write, which the kernel hands to the TUN as one where it can. A mark follows each.
 const SEGMENTS: usize = 40;
-/// Sent in a second, of what the link carries: it is never idle, and its queue of half a second never full.
+/// Sent in a second, of what the link carries: it is never idle, and its queue of three seconds never full.
 const OFFERED: f64 = 1.1;
 
 /// Bits of IP per second that came out, between the first mark and the last.
@@ -108,7 +108,7 @@ fn links_keep_their_rate() {
     for &rate_bps in rates {
         let peerlane = Peerlane::new(User::Caller);
         let name = unique("timing-rate");
-        let text = crate::tcp::lab(&name, &format!("{{ rate: {}kbit, queue: 1s }}", rate_bps / 1000));
+        let text = crate::tcp::lab(&name, &format!("{{ rate: {}kbit, queue: 3s }}", rate_bps / 1000));
         peerlane.up(&peerlane.file(&name, &text));
         let error = measured(&name, rate_bps) / rate_bps as f64 - 1.0;
         println!("{} Mbit/s: off by {:+.3} %", rate_bps / 1_000_000, error * 100.0);

@@ -97,6 +97,9 @@ fn assert_distributed(what: &str, distribution: Distribution, below: impl Fn(f64
         above.max(expected - index as f64 / count)
     });
     let statistic = distances.fold(0.0, f64::max) * count.sqrt();
+    println!(
+        "{what}: of {count}, mean {mean:.5}, deviation {deviation:.5}, Kolmogorov-Smirnov {statistic:.3}"
+    );
     assert!(statistic < KOLMOGOROV, "{what}: {statistic}");
 }
 
@@ -176,6 +179,7 @@ fn losses_are_as_many_as_asked_for_and_know_nothing_of_each_other() {
     let (n, p) = (lost.len() as f64, 0.01);
     let count = lost.iter().filter(|lost| **lost).count() as f64;
     let chi_square = (count - n * p).powi(2) / (n * p * (1.0 - p));
+    println!("1 % loss: {count} of {n}, chi-square {chi_square:.3}");
     assert!(chi_square < CHI_SQUARE_1, "{count} lost: {chi_square}");
     // Of those after a loss as many are lost.
     let after = lost.windows(2).filter(|two| two[0]);
@@ -215,6 +219,7 @@ fn bursts_of_losses_are_as_long_and_as_many_as_asked_for() {
             (lengths[index as usize] - expected).powi(2) / expected
         })
         .sum();
+    println!("{bursts} bursts: chi-square of their lengths, 20 degrees of freedom, {chi_square:.3}");
     assert!(chi_square < CHI_SQUARE_20, "{chi_square}: {lengths:?}");
     // Each good packet begins one or not.
     let good = lost.iter().filter(|lost| !**lost).count() as f64;
