@@ -22,6 +22,8 @@ const PACKET_BYTES: u64 = 1500;
 const SEGMENTS: usize = 40;
 /// Sent in a second, of what the link carries: it is never idle, and its queue of three seconds never full.
 const OFFERED: f64 = 1.1;
+/// And so many seconds' worth at first, so that the link has work while the sender waits for its turn.
+const AHEAD: f64 = 0.1;
 
 /// Bits of IP per second that came out, between the first mark and the last.
 fn measured(name: &str, rate_bps: u64) -> f64 {
@@ -44,7 +46,8 @@ fn measured(name: &str, rate_bps: u64) -> f64 {
             let (filling, mut mark) = (vec![0; PAYLOAD * SEGMENTS], [0; PAYLOAD]);
             let (begin, mut sent) = (Instant::now(), 0_u64);
             while begin.elapsed() < time {
-                let offered = begin.elapsed().as_secs_f64() * OFFERED * rate_bps as f64 / 8.0;
+                let seconds = AHEAD + begin.elapsed().as_secs_f64() * OFFERED;
+                let offered = seconds * rate_bps as f64 / 8.0;
                 if sent as f64 > offered {
                     sleep(Duration::from_micros(50));
                     continue;
@@ -59,7 +62,7 @@ fn measured(name: &str, rate_bps: u64) -> f64 {
         scope.spawn(send).join().unwrap()
     });
     // What waits has left by then.
-    sleep(time.mul_f64(OFFERED - 1.0) + Duration::from_millis(1500));
+    sleep(time.mul_f64(OFFERED - 1.0 + AHEAD) + Duration::from_millis(1500));
     let stamps = stamps(&marks);
     let ((first, begin_ns), (last, end_ns)) = (stamps[0], stamps[stamps.len() - 1]);
     assert_eq!(last, sent, "not all marks arrived");
